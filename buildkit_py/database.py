@@ -1,0 +1,77 @@
+"""The one SQLite file of a store: WAL mode, so that any number of processes read while one writes.
+
+Each package that keeps a table passes its DDL (``CREATE TABLE IF NOT EXISTS …``) to :meth:`Database.ensure`.
+One connection serves all threads of a process under a lock. ``synchronous=NORMAL``: a power cut may lose
+the last transactions, never the file; a lost row only means that a step runs again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from buildkit_py.errors import StoreError
+
+SCHEMA_VERSION = 1
+
+
+class Database:
+    def __init__(self, path: str) -> None:
+        self._lock = threading.RLock()
+        self._ensured: set[str] = set()
+        try:
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except sqlite3.Error as e:
+            raise StoreError(f"cannot open the store's index {path}: {e}") from e
+        if version not in (0, SCHEMA_VERSION):
+            raise StoreError(
+                f"the store's index {path} has schema {version}; this pybuild knows {SCHEMA_VERSION}",
+                hint="use the pybuild that made it, or another PYBUILD_ROOT",
+            )
+
+    def ensure(self, ddl: str) -> None:
+        """Run a script of CREATE … IF NOT EXISTS statements once per process."""
+        if ddl not in self._ensured:
+            with self._lock:
+                for statement in ddl.split(";"):
+                    if statement.strip():
+                        self._db.execute(statement)
+                self._ensured.add(ddl)
+
+    def all(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(sql, args).fetchall()
+
+    def one(self, sql: str, args: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        with self._lock:
+            row: tuple[Any, ...] | None = self._db.execute(sql, args).fetchone()
+            return row
+
+    def run(self, sql: str, args: Sequence[Any] = ()) -> int:
+        """Execute one statement; return the number of rows it changed."""
+        with self._lock:
+            return self._db.execute(sql, args).rowcount
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE … COMMIT; rolled back when the body raises."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()

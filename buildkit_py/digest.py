@@ -1,0 +1,50 @@
+"""Digests and identifiers, each with a type of its own: mixing them up is the bug of this field.
+
+A digest is written ``sha256:<64 hex digits>`` (OCI image spec, descriptor.md#digests).
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any, NewType
+
+Digest = NewType("Digest", str)
+"""Of a blob, a manifest, a config, a graph node or a cache key."""
+DiffID = NewType("DiffID", str)
+"""Of an uncompressed layer tar (OCI image spec, config.md#layer-diffid)."""
+ChainID = NewType("ChainID", str)
+"""Of a stack of layers (OCI image spec, config.md#layer-chainid)."""
+SnapshotID = NewType("SnapshotID", str)
+"""Of a directory in the snapshot store: random or derived, never a content digest."""
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def of_bytes(data: bytes) -> Digest:
+    return Digest("sha256:" + sha256(data).hexdigest())
+
+
+def is_valid(text: str) -> bool:
+    """Whether text is a well-formed sha256 digest. Check every digest that comes from outside."""
+    return len(text) == 71 and text.startswith("sha256:") and _HEX.issuperset(text[7:])
+
+
+def canonical(record: Any) -> bytes:
+    """The one serialisation that is hashed: JSON, sorted keys, no white space, UTF-8.
+
+    File names that are not UTF-8 keep their bytes (surrogateescape).
+    """
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def of_record(record: Any) -> Digest:
+    return of_bytes(canonical(record))
+
+
+def chain_id(parent: ChainID | None, diff: DiffID) -> ChainID:
+    """ChainID(L0) = L0; ChainID(L0|…|Ln) = sha256(ChainID(L0|…|Ln-1) + " " + Ln)."""
+    if parent is None:
+        return ChainID(diff)
+    return ChainID(of_bytes(f"{parent} {diff}".encode()))

@@ -1,0 +1,57 @@
+"""What is to be run, where: the sandbox's input as plain data, without policy.
+
+A SandboxSpec is made by buildkit_py.worker (RUN) and buildkit_py.runtime (containers); it can be
+printed, compared and tested without any privilege.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class SandboxMount(NamedTuple):
+    kind: Literal["bind", "tmpfs", "overlay", "file"]
+    """bind: ``source`` (host path). tmpfs. overlay: ``layers`` (top first) as a tree, of which the
+    subdirectory or file ``source`` is mounted; writes are discarded. file: ``data`` in memory."""
+    target: str
+    """Absolute in the sandbox; links in it are resolved inside the root."""
+    source: str = ""
+    layers: tuple[str, ...] = ()
+    data: bytes = b""
+    readonly: bool = True
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    """tmpfs, bytes; 0: the kernel's default."""
+
+
+class SandboxSpec(NamedTuple):
+    layers: tuple[str, ...]
+    """Layer directories in overlay form, topmost first; may be empty (FROM scratch)."""
+    upper: str
+    """Directory that takes the writes (exists, empty or of an earlier run); "" for a read-only root."""
+    work: str
+    """Overlay work directory on the file system of ``upper``; "" with a read-only root."""
+    args: tuple[str, ...]
+    env: tuple[str, ...]
+    """``K=V``, all of them: nothing is inherited."""
+    cwd: str = "/"
+    """Created in the sandbox where missing (0755)."""
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    hostname: str = "buildkitsandbox"
+    network: Literal["host", "none", "private"] = "host"
+    hosts: str = ""
+    """The text of /etc/hosts, mounted without trace in ``upper``; "": left as the image has it."""
+    resolv_conf: str = ""
+    mounts: tuple[SandboxMount, ...] = ()
+    privileged: bool = False
+    """--security=insecure: every capability, no seccomp filter, nothing masked."""
+    terminal: bool = False
+    """stdin, stdout and stderr are one pty slave, made the controlling terminal."""
+    shm_size: int = 64 << 20
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    """(name as in setrlimit(2) without RLIMIT_, lower case; soft; hard)"""
+    new_session: bool = True
