@@ -1,0 +1,145 @@
+"""Drive a Schedule: carry its instructions out, in parallel where something runs, and tell the progress.
+
+The first instructions are carried out on the calling thread. A thread is made only for work that can be slow
+(a run, the hash of a stage's content), so a build where nothing changed makes none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import TypeVar
+
+from buildkit_py.digest import Digest
+from buildkit_py.llb.graph import Graph
+from buildkit_py.progress.events import Emit, VertexEvent
+from buildkit_py.solver.schedule import FindContentKey, FindKey, Instruction, Load, Run, Schedule
+from buildkit_py.solver.types import Ops, Result
+
+_T = TypeVar("_T")
+_Answer = tuple[Instruction, "Callable[[], list[Instruction]] | BaseException"]
+
+
+def solve(graph: Graph, roots: Sequence[Digest], ops: Ops, emit: Emit) -> dict[Digest, Result]:
+    """Make the results of the roots. Raises the first error of an op, after everything else has ended."""
+    schedule = Schedule(graph.needed_for(tuple(roots)), roots)
+    driver = _Driver(schedule, ops, emit)
+    driver.loop(schedule.start())
+    return {r: schedule.vertices[r].result for r in roots}
+
+
+class _Driver:
+    def __init__(self, schedule: Schedule, ops: Ops, emit: Emit) -> None:
+        self.schedule = schedule
+        self.ops = ops
+        self.emit = emit
+        self.answers: SimpleQueue[_Answer] = SimpleQueue()
+        self.running = 0
+        self.shown: set[Digest] = set()
+
+    def loop(self, instructions: list[Instruction]) -> None:
+        todo = list(instructions)
+        try:
+            while todo or self.running:
+                while todo:
+                    step = todo.pop()
+                    slow = isinstance(step, Run | FindContentKey)
+                    if slow or (self.running and isinstance(step, FindKey)):
+                        self._start(step)
+                    else:
+                        todo.extend(self._carry_out(step)())
+                if self.running:
+                    _, answer = self.answers.get()
+                    self.running -= 1
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    todo.extend(answer())
+        except BaseException:
+            self._drain()
+            raise
+
+    def _drain(self) -> None:
+        """End what runs. An interrupt while waiting asks again, and does not abandon a running step."""
+        self.ops.cancel()
+        while self.running:
+            try:
+                self.answers.get()
+                self.running -= 1
+            except KeyboardInterrupt:
+                self.ops.cancel()
+
+    def _start(self, step: Instruction) -> None:
+        self.ops.prepare()
+        import threading
+
+        def work() -> None:
+            try:
+                self.answers.put((step, self._carry_out(step)))
+            except BaseException as e:
+                self.answers.put((step, e))
+
+        thread = threading.Thread(target=work, name=f"step {step.node.meta.name[:40]}", daemon=True)
+        self.running += 1
+        try:
+            thread.start()
+        except BaseException:
+            self.running -= 1
+            raise
+
+    def _carry_out(self, step: Instruction) -> Callable[[], list[Instruction]]:
+        """Do the work of one instruction; return the report to the schedule, to be made on its thread."""
+        digest = step.node.digest
+        if isinstance(step, FindKey):
+            key = self._shown_error(step, lambda: self.ops.key(step.node, step.inputs))
+            content_of = self.ops.needs_content_of(step.node) if key is None else ()
+            return lambda: self.schedule.keyed(digest, key, content_of)
+        if isinstance(step, FindContentKey):
+            content = self._shown_error(
+                step, lambda: self.ops.content_key(step.node, step.inputs, step.results)
+            )
+            return lambda: self.schedule.keyed(digest, content)
+        if isinstance(step, Load):
+            hit = self.ops.load(step.node, step.key)
+            if hit is not None:
+                self._show_cached(digest)
+            return lambda: self.schedule.loaded(digest, hit)
+        result = self._run(step)
+        return lambda: self.schedule.done(digest, result)
+
+    def _run(self, step: Run) -> Result:
+        node = step.node
+        event = VertexEvent(node.digest, node.meta.name, started=time.time(), inputs=node.inputs)
+        self.shown.add(node.digest)
+        self.emit(event)
+        try:
+            result = self.ops.run(node, step.key, step.results, self.emit)
+        except BaseException as e:
+            self.emit(event._replace(completed=time.time(), error=str(e) or type(e).__name__))
+            raise
+        self.emit(event._replace(completed=time.time()))
+        return result
+
+    def _shown_error(self, step: Instruction, work: Callable[[], _T]) -> _T:
+        try:
+            return work()
+        except BaseException as e:
+            node, now = step.node, time.time()
+            error = str(e) or type(e).__name__
+            self.emit(VertexEvent(node.digest, node.meta.name, now, now, False, error, node.inputs))
+            raise
+
+    def _show_cached(self, digest: Digest) -> None:
+        """Tell of a hit and of everything under it that it spares."""
+        under = {digest}
+        hits = []
+        for vertex in reversed(self.schedule.vertices.values()):
+            node = vertex.node
+            if node.digest in under and node.digest not in self.shown:
+                under.update(node.inputs)
+                hits.append(node)
+        for node in reversed(hits):
+            self.shown.add(node.digest)
+            now = time.time()
+            cached = not node.meta.name.startswith("[internal]")
+            self.emit(VertexEvent(node.digest, node.meta.name, now, now, cached, "", node.inputs))

@@ -1,0 +1,121 @@
+"""What the ops of one build share: the store, the sandbox, the local contexts, and what the user handed in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from buildkit_py.digest import Digest, SnapshotID
+from buildkit_py.llb.graph import Graph, Node
+from buildkit_py.llb.ops import InlineSource, LocalSource
+from buildkit_py.progress.events import Emit
+
+if TYPE_CHECKING:
+    from buildkit_py.cache.index import CacheIndex
+    from buildkit_py.cache.statcache import StatCache
+    from buildkit_py.linux.identity import Identity
+    from buildkit_py.sandbox.launcher import Launcher, Running
+    from buildkit_py.snapshot.store import SnapshotStore
+    from buildkit_py.snapshot.tree import Tree
+    from buildkit_py.worker.selection import Selection
+
+
+class Images(Protocol):
+    def unpack(self, digest: Digest, emit: Emit, vertex: str) -> SnapshotID | None:
+        """The snapshot of an image's root file system, pulled and unpacked as far as it isn't here."""
+        ...
+
+
+class LocalContext(NamedTuple):
+    """A local directory, opened with its ignore rules."""
+
+    tree: Tree
+    statcache: StatCache | None
+
+
+class Secret(NamedTuple):
+    """Where a secret's value comes from; read only when a step wants it."""
+
+    id: str
+    path: str = ""
+    env: str = ""
+
+    def read(self) -> bytes:
+        """Raises OSError, KeyError."""
+        if self.env:
+            return os.environb[os.fsencode(self.env)]
+        with open(self.path, "rb") as f:
+            return f.read()
+
+
+class BuildContext:
+    """One build's services. ``prepare`` enters the identity and starts the launcher; until then
+    ``identity`` and ``launcher`` are unset."""
+
+    identity: Identity
+    launcher: Launcher
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        snapshots: SnapshotStore,
+        index: CacheIndex,
+        images: Images,
+        prepare: Callable[[BuildContext], None],
+        graph: Graph,
+        open_local: Callable[[str, tuple[str, ...]], LocalContext],
+        open_inline: Callable[[tuple[tuple[str, str, int], ...]], Tree],
+        network: Literal["host", "private"] = "host",
+        secrets: Mapping[str, Secret] | None = None,
+        committed: Callable[[Digest, SnapshotID | None], None] = lambda node, snapshot: None,
+    ) -> None:
+        self.root = root
+        self.snapshots = snapshots
+        self.index = index
+        self.images = images
+        self.secrets = dict(secrets or {})
+        self.network = network
+        self.open_inline = open_inline
+        self.selections: dict[tuple[Digest, int], Selection] = {}
+        self._graph = graph
+        self._open_local = open_local
+        self._locals: dict[tuple[str, tuple[str, ...]], LocalContext] = {}
+        self.committed = committed
+        self.cancelled = False
+        self.running: set[Running] = set()
+        self._prepare = prepare
+        self._prepared = False
+
+    def prepare(self) -> None:
+        if not self._prepared:
+            self._prepare(self)
+            self._prepared = True
+
+    def cancel(self) -> None:
+        """Kill what runs; what starts later is killed at once (see buildkit_py.worker.exec)."""
+        self.cancelled = True
+        for running in list(self.running):
+            running.kill()
+
+    def open_local(self, name: str, ignore: tuple[str, ...]) -> LocalContext:
+        """A local context, opened once a build."""
+        if (name, ignore) not in self._locals:
+            self._locals[name, ignore] = self._open_local(name, ignore)
+        return self._locals[name, ignore]
+
+    def in_place(self, digest: Digest) -> LocalContext | None:
+        """A node's tree where it can be read before anything runs (a local context, a heredoc)."""
+        op = self._graph.nodes[digest].op
+        if isinstance(op, LocalSource):
+            return self.open_local(op.name, op.ignore)
+        if isinstance(op, InlineSource):
+            return LocalContext(self.open_inline(op.files), None)
+        return None
+
+    def tree_of(self, result: SnapshotID | Tree | None) -> Tree:
+        """A node's result as a tree."""
+        if result is None or isinstance(result, str):
+            return self.snapshots.tree(SnapshotID(result) if result else None)
+        return result

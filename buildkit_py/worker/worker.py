@@ -1,0 +1,97 @@
+"""The solver's Ops: hands each node to the module that knows its op.
+
+A new op is a new module with a Handler and one line in HANDLERS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from buildkit_py.digest import Digest
+from buildkit_py.errors import DockerfileError, PybuildError, StepError
+from buildkit_py.llb import ops
+from buildkit_py.llb.graph import Node
+from buildkit_py.progress.events import Emit
+from buildkit_py.solver.types import Hit, Key, Result
+from buildkit_py.worker.context import BuildContext
+from buildkit_py.worker.exec import ExecHandler
+from buildkit_py.worker.fileop import FileHandler
+from buildkit_py.worker.handler import Handler
+from buildkit_py.worker.merge import MergeHandler
+from buildkit_py.worker.sources import ImageHandler, InlineHandler, LocalHandler
+
+HANDLERS: dict[type[Any], Handler] = {
+    ops.ImageSource: ImageHandler(),
+    ops.LocalSource: LocalHandler(),
+    ops.InlineSource: InlineHandler(),
+    ops.File: FileHandler(),
+    ops.Exec: ExecHandler(),
+    ops.Merge: MergeHandler(),
+}
+
+
+class Worker:
+    """Implements buildkit_py.solver.types.Ops for one build."""
+
+    def __init__(self, context: BuildContext) -> None:
+        self.context = context
+
+    def prepare(self) -> None:
+        self.context.prepare()
+
+    def cancel(self) -> None:
+        self.context.cancel()
+
+    def key(self, node: Node, inputs: Sequence[Digest]) -> Key | None:
+        try:
+            return _handler(node).key(self.context, node, node.op, inputs)
+        except PybuildError as e:
+            raise _placed(e, node) from e
+
+    def needs_content_of(self, node: Node) -> tuple[int, ...]:
+        return _handler(node).content_of(node.op)
+
+    def content_key(self, node: Node, inputs: Sequence[Digest], results: Sequence[Result]) -> Key:
+        try:
+            return _handler(node).content_key(self.context, node, node.op, inputs, results)
+        except PybuildError as e:
+            raise _placed(e, node) from e
+
+    def load(self, node: Node, key: Key) -> Hit | None:
+        return _handler(node).load(self.context, node, node.op, key)
+
+    def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
+        try:
+            result = _handler(node).run(self.context, node, node.op, key, results, emit)
+        except PybuildError as e:
+            raise _placed(e, node) from e
+        self.context.committed(node.digest, result)
+        return result
+
+
+def _handler(node: Node) -> Handler:
+    handler = HANDLERS.get(type(node.op))
+    if handler is None:
+        raise PybuildError(f"this worker cannot do {type(node.op).__name__} ({node.meta.name})")
+    return handler
+
+
+def _placed(error: PybuildError, node: Node) -> PybuildError:
+    """The same error with the step's name and its place in the Dockerfile (the engine adds the lines)."""
+    meta = node.meta
+    if isinstance(error, DockerfileError):
+        return error
+    if isinstance(error, StepError):
+        if not error.path:
+            error.path, error.start, error.end = meta.path, meta.start, meta.end
+        return error
+    return StepError(
+        error.message,
+        step=meta.name,
+        status=0,
+        path=meta.path,
+        start=meta.start,
+        end=meta.end,
+        hint=error.hint,
+    )
