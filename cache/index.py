@@ -1,7 +1,7 @@
 """The index of results: cache key -> snapshot, in the store's SQLite file.
 
-A row is written after its snapshot is; a crash between the two leaves a snapshot that nothing names, which the
-next prune removes. Two processes that run the same step at once both write; the later row wins and both
+A row is written after its snapshot is; a crash between the two leaves a snapshot that nothing names, which
+the next prune removes. Two processes that run the same step at once both write; the later row wins and both
 snapshots are right. A row whose snapshot is gone counts as a miss.
 """
 
@@ -18,7 +18,8 @@ from buildkit_py.solver.types import Key
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS results (
-    key TEXT PRIMARY KEY, snapshot TEXT NOT NULL, name TEXT NOT NULL, step TEXT NOT NULL, record TEXT NOT NULL,
+    key TEXT PRIMARY KEY, snapshot TEXT NOT NULL, name TEXT NOT NULL, step TEXT NOT NULL,
+    record TEXT NOT NULL,
     created REAL NOT NULL, used REAL NOT NULL, uses INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS results_by_snapshot ON results (snapshot);
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS aliases (
     definition TEXT PRIMARY KEY, key TEXT NOT NULL
 ) WITHOUT ROWID
 """
+_COLUMNS = "key, snapshot, name, step, record, created, used, uses"
 
 
 class Record(NamedTuple):
@@ -85,16 +87,12 @@ class CacheIndex:
 
     def records(self) -> Iterator[Record]:
         """Every result, the most recently used first."""
-        for row in self._db.all(
-            "SELECT key, snapshot, name, step, record, created, used, uses FROM results ORDER BY used DESC, key"
-        ):
-            yield _record(row)
+        yield from map(_record, self._db.all(f"SELECT {_COLUMNS} FROM results ORDER BY used DESC, key"))
 
     def previous(self, step: str, before: float) -> Record | None:
         """The latest result of a step that was made before a time, for explaining a miss."""
         row = self._db.one(
-            "SELECT key, snapshot, name, step, record, created, used, uses FROM results"
-            " WHERE step = ? AND created < ? ORDER BY created DESC LIMIT 1",
+            f"SELECT {_COLUMNS} FROM results WHERE step = ? AND created < ? ORDER BY created DESC LIMIT 1",
             (step, before),
         )
         return None if row is None else _record(row)

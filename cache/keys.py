@@ -1,4 +1,4 @@
-"""Cache keys: SHA-256 over canonical records (buildkit_py.digest.canonical), so that they can leave the machine.
+"""Cache keys: SHA-256 over canonical records (digest.canonical), so that they can leave the machine.
 
 A record is a flat JSON object whose fields have names that a person understands, because
 ``pybuild cache why`` compares two of them field by field. What must not be in a key (names, places, limits,

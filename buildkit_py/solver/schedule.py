@@ -1,12 +1,12 @@
 """What must happen next: scheduling without I/O, in the manner of a state machine.
 
-Events go in (``keyed``, ``loaded``, ``done``), instructions come out (``FindKey``, ``Load``, ``Run``), so every
-order of events can be a unit test. Two demands drive it:
+Events go in (``keyed``, ``loaded``, ``done``), instructions come out (``FindKey``, ``Load``, ``Run``), so
+every order of events can be a unit test. Two demands drive it:
 
-* the *key* of a vertex is wanted to look its result up. It needs the keys of all inputs and, where only the
-  content of an input tells (``COPY --from`` a stage not seen before), that input's result;
-* the *result* of a vertex is wanted because it is a root or a dependent missed. It needs the key; on a miss it
-  needs the results of all inputs, then the vertex runs.
+* the *key* of a vertex is wanted to look its result up. It needs the keys of all inputs and, where only
+  the content of an input tells (``COPY --from`` a stage not seen before), that input's result;
+* the *result* of a vertex is wanted because it is a root or a dependent missed. It needs the key; on a
+  miss it needs the results of all inputs, then the vertex runs.
 
 What nobody demands is neither hashed, loaded nor run.
 """
@@ -89,12 +89,13 @@ class Schedule:
             for i in vertex.inputs:
                 i.dependents.append(vertex)
         self.roots = tuple(roots)
+        self._misses: list[Vertex] = []
 
     def start(self) -> list[Instruction]:
         out: list[Instruction] = []
         for root in self.roots:
             self._want_result(self.vertices[root], out)
-        return out
+        return self._settled(out)
 
     @property
     def finished(self) -> bool:
@@ -110,33 +111,43 @@ class Schedule:
             for i in content_of:
                 self._want_result(vertex.inputs[i], out)
             self._advance(vertex, out)
-            return out
+            return self._settled(out)
         vertex.key = key
         if vertex.result_wanted:
             self._advance(vertex, out)
         for dependent in vertex.dependents:
             if dependent.key_wanted:
                 self._advance(dependent, out)
-        return out
+        return self._settled(out)
 
     def loaded(self, digest: Digest, hit: Hit | None) -> list[Instruction]:
         out: list[Instruction] = []
         vertex = self.vertices[digest]
         if hit is None:
-            self._miss(vertex, out)
+            self._misses.append(vertex)
         else:
             vertex.cached = True
             self._finish(vertex, hit.result, out)
-        return out
+        return self._settled(out)
 
     def done(self, digest: Digest, result: Result) -> list[Instruction]:
         """The answer to Run."""
         out: list[Instruction] = []
         self._finish(self.vertices[digest], result, out)
+        return self._settled(out)
+
+    def _settled(self, out: list[Instruction]) -> list[Instruction]:
+        """Act on what missed. A list and not a call from _advance: a chain of thousands of steps, none of
+        which may use the cache, must not exhaust the interpreter's stack."""
+        while self._misses:
+            vertex = self._misses.pop()
+            vertex.missed = True
+            for i in vertex.inputs:
+                self._want_result(i, out)
+            self._advance(vertex, out)
         return out
 
     def _want_key(self, vertex: Vertex, out: list[Instruction]) -> None:
-        # A chain of thousands of steps must not exhaust the interpreter's stack: no recursion over inputs.
         todo = [vertex]
         while todo:
             v = todo.pop()
@@ -162,7 +173,7 @@ class Schedule:
         elif v.result_wanted and not v.load_asked:
             v.load_asked = True
             if v.node.meta.no_cache or (v.tainted and not v.content_wanted):
-                self._miss(v, out)
+                self._misses.append(v)
             else:
                 out.append(Load(v.node, v.key))
         elif v.missed and all(i.finished for i in v.inputs):
@@ -181,12 +192,6 @@ class Schedule:
             for i in v.content_wanted:
                 results[i] = v.inputs[i].result
             out.append(FindContentKey(v.node, tuple(keys), tuple(results)))
-
-    def _miss(self, v: Vertex, out: list[Instruction]) -> None:
-        v.missed = True
-        for i in v.inputs:
-            self._want_result(i, out)
-        self._advance(v, out)
 
     def _finish(self, v: Vertex, result: Result, out: list[Instruction]) -> None:
         v.result = result

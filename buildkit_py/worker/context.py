@@ -1,4 +1,4 @@
-"""What the ops of one build share: the store, the sandbox, the local contexts, and what the user handed in."""
+"""What the ops of one build share: store, sandbox, local contexts, and what the user handed in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from buildkit_py.digest import Digest, SnapshotID
-from buildkit_py.llb.graph import Graph, Node
+from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.ops import InlineSource, LocalSource
 from buildkit_py.progress.events import Emit
 

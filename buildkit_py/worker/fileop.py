@@ -1,8 +1,8 @@
 """File: COPY, ADD and WORKDIR. Keyed by the content of exactly the selected paths.
 
-The key of a copy out of a build context is its content, taken before anything runs. That of a copy out of a stage
-or an image can only be taken once that is built; to spare building it, the definition of the op is kept as an
-alias of the content key it last led to.
+The key of a copy out of a build context is its content, taken before anything runs. That of a copy out of a
+stage or an image can only be taken once that is built; to spare building it, the definition of the op is
+kept as an alias of the content key it last led to.
 """
 
 from __future__ import annotations
