@@ -71,7 +71,7 @@ def _entry(name: str, kind: bytes, mode: int, link: str = "", size: int = 0) -> 
 
 
 def _busybox_members(source: Path) -> Iterator[Member]:
-    for name in ("bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var", "var/tmp"):
+    for name in "bin dev etc home proc root sys tmp usr usr/bin var var/tmp".split():
         mode = 0o1777 if name.endswith("tmp") else 0o700 if name == "root" else 0o755
         yield _entry(name, tarfile.DIRTYPE, mode), None
     accounts = {
@@ -133,7 +133,7 @@ def _descriptor(path: Path, media_type: str) -> dict[str, object]:
 
 
 def _request(
-    registry: str, method: str, url: str, body: bytes | IO[bytes] = b"", **headers: str
+    registry: str, method: str, url: str, body: bytes | IO[bytes], headers: dict[str, str]
 ) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection(registry, timeout=120)
     connection.request(method, url, body, headers)
@@ -150,13 +150,13 @@ def push(source: Path, registry: str, name: str) -> None:
     manifest = json.loads(text)
     blobs = [(manifest["config"], source / "config.json"), (manifest["layers"][0], source / "layer.tar.gz")]
     for descriptor, path in blobs:
-        answer = _request(registry, "POST", f"/v2/{repository}/blobs/uploads/", **{"Content-Length": "0"})
+        answer = _request(registry, "POST", f"/v2/{repository}/blobs/uploads/", b"", {"Content-Length": "0"})
         place = urllib.parse.urlsplit(answer.getheader("Location", ""))
         query = f"{place.query}&digest={descriptor['digest']}".lstrip("&")
         with path.open("rb") as file:
             headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor["size"])}
-            _request(registry, "PUT", f"{place.path}?{query}", file, **headers)
-    _request(registry, "PUT", f"/v2/{repository}/manifests/{tag}", text, **{"Content-Type": MANIFEST})
+            _request(registry, "PUT", f"{place.path}?{query}", file, headers)
+    _request(registry, "PUT", f"/v2/{repository}/manifests/{tag}", text, {"Content-Type": MANIFEST})
 
 
 def main(arguments: list[str]) -> None:

@@ -1,0 +1,5 @@
+#!/bin/sh
+. "$LIB/price.sh"
+for item in "$@"; do
+    echo "item $item costs $(price "$item")"
+done
