@@ -1,0 +1,267 @@
+"""``pybuild build``"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from buildkit_py.cli import values
+from buildkit_py.cli.command import Args, Argument, Command, flag, option
+from buildkit_py.errors import UsageError
+from buildkit_py.request import BuildRequest, BuildResult, CacheSpec, Output, SecretSpec, SshSpec
+
+PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet")
+CALLS = ("build", "check", "outline", "targets")
+OUTPUTS = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
+NEEDS_DEST = ("local", "tar", "oci")
+
+
+def translate(args: Args) -> BuildRequest:
+    """The request that a parsed command line asks for. Raises UsageError for values of a wrong form."""
+    call = "check" if args.flag("check") else args.text("call") or "build"
+    return BuildRequest(
+        context=args.text("context"),
+        file=args.text("file"),
+        tags=args.texts("tags"),
+        target=args.text("target"),
+        build_args=values.variables(args.texts("build_args"), "--build-arg"),
+        labels=values.pairs(args.texts("labels"), "--label"),
+        annotations=values.pairs(args.texts("annotations"), "--annotation", value_needed=True),
+        platforms=_listed(args.texts("platforms")),
+        no_cache=args.flag("no_cache"),
+        no_cache_filter=_listed(args.texts("no_cache_filter")),
+        pull=args.flag("pull"),
+        network=args.text("network"),
+        build_contexts=values.pairs(args.texts("build_contexts"), "--build-context", value_needed=True),
+        secrets=tuple(secret(text) for text in args.texts("secrets")),
+        ssh=tuple(ssh(text) for text in args.texts("ssh")),
+        extra_hosts=values.hosts(args.texts("add_hosts")),
+        shm_size=values.size(args.text("shm_size"), "--shm-size"),
+        ulimits=values.ulimits(args.texts("ulimits")),
+        outputs=outputs(args),
+        allow=_listed(args.texts("allow")),
+        cache_from=tuple(cache(text, "--cache-from") for text in args.texts("cache_from")),
+        cache_to=tuple(cache(text, "--cache-to") for text in args.texts("cache_to")),
+        call=call,
+    )
+
+
+def outputs(args: Args) -> tuple[Output, ...]:
+    result = [output(text) for text in args.texts("outputs")]
+    if args.flag("push"):
+        result.append(Output("image", (("push", "true"),)))
+    if args.flag("load"):
+        result.append(Output("docker"))
+    if sum(o.get("dest") == "-" for o in result) > 1:
+        raise UsageError("more than one --output goes to stdout", hint="give the others a dest=FILE")
+    return tuple(result)
+
+
+def output(text: str) -> Output:
+    """One ``-o``: ``type=KIND,key=value…``, a directory, or ``-`` for a tar on stdout."""
+    if text == "-":
+        return Output("tar", (("dest", "-"),))
+    if "=" not in text:
+        return Output("local", (("dest", text),))
+    attributes = values.attributes(text, "--output")
+    kind = attributes.pop("type", "")
+    if not kind:
+        raise UsageError(f"--output: '{text}' has no type=", hint="one of " + ", ".join(OUTPUTS))
+    if kind not in OUTPUTS:
+        raise UsageError(f"--output: unknown type '{kind}'", hint="one of " + ", ".join(OUTPUTS))
+    if kind in NEEDS_DEST and not attributes.get("dest"):
+        what = "DIRECTORY" if kind == "local" else "FILE"
+        raise UsageError(f"--output: type={kind} needs dest={what}", hint=f"-o type={kind},dest={what}")
+    if kind == "local" and attributes.get("dest") == "-":
+        raise UsageError("--output: type=local can't go to stdout", hint="-o - writes a tar")
+    if kind == "registry":
+        kind = "image"
+        attributes.setdefault("push", "true")
+    return Output(kind, tuple(attributes.items()))
+
+
+def secret(text: str) -> SecretSpec:
+    """``id=NAME[,src=FILE|,env=VARIABLE]``; with the id alone, the variable or else the file of that name."""
+    attributes = values.attributes(text, "--secret")
+    kind = attributes.pop("type", "")
+    name = attributes.pop("id", "")
+    source = attributes.pop("src", "") or attributes.pop("source", "")
+    env = attributes.pop("env", "")
+    if kind not in ("", "file", "env"):
+        raise UsageError(f"--secret: unknown type '{kind}'", hint="file or env")
+    if attributes:
+        raise UsageError(
+            f"--secret: unknown field '{next(iter(attributes))}'", hint="id=NAME,src=FILE or env=VAR"
+        )
+    if source and env:
+        raise UsageError(f"--secret: '{text}' names both a file and a variable")
+    if kind == "env" and source:
+        source, env = "", source
+    name = name or source or env
+    if not name:
+        raise UsageError(f"--secret: '{text}' has no id", hint="id=NAME,src=FILE or id=NAME,env=VARIABLE")
+    if not source and not env:
+        if kind == "env" or (kind == "" and name in os.environ):
+            env = name
+        else:
+            source = name
+    return SecretSpec(name, source, env)
+
+
+def ssh(text: str) -> SshSpec:
+    """``ID[=SOCKET|KEY[,KEY…]]``"""
+    name, _, paths = text.partition("=")
+    return SshSpec(name or "default", tuple(path for path in paths.split(",") if path))
+
+
+def cache(text: str, option: str) -> CacheSpec:
+    """``type=KIND,key=value…``; text without ``=`` is a registry reference."""
+    if "=" not in text:
+        if text == "inline":
+            return CacheSpec("inline")
+        return CacheSpec("registry", (("ref", text),))
+    attributes = values.attributes(text, option)
+    kind = attributes.pop("type", "")
+    if not kind:
+        raise UsageError(f"{option}: '{text}' has no type=", hint="registry, local, inline, gha or s3")
+    return CacheSpec(kind, tuple(attributes.items()))
+
+
+def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Values that may be given one by one or separated by commas."""
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
+
+
+def run(args: Args) -> int:
+    request = translate(args)
+    quiet = args.flag("quiet")
+    if any(o.get("dest") == "-" for o in request.outputs) and sys.stdout.isatty():
+        raise UsageError("an archive is not written to a terminal", hint="redirect stdout, or give dest=FILE")
+    from buildkit_py.engine import Engine
+    from buildkit_py.progress.display import open_display
+
+    display = open_display("quiet" if quiet else args.text("progress"))
+    engine = Engine()
+    try:
+        result = engine.build(request, display)
+    finally:
+        display.close()
+        engine.close()
+    _write_files(args, result)
+    if quiet and result.image_id:
+        print(result.image_id)
+    if not quiet and (result.warnings or request.call == "check"):
+        from buildkit_py.cli import report
+
+        report.warnings(result.warnings, checking=request.call == "check")
+    return 1 if request.call == "check" and result.warnings else 0
+
+
+def _write_files(args: Args, result: BuildResult) -> None:
+    if args.text("iidfile"):
+        _write(args.text("iidfile"), str(result.image_id or ""), "--iidfile")
+    if args.text("metadata_file"):
+        import json
+
+        text = json.dumps(result.metadata(), indent=2, sort_keys=True) + "\n"
+        _write(args.text("metadata_file"), text, "--metadata-file")
+
+
+def _write(path: str, text: str, option: str) -> None:
+    """Whole or not at all: staged beside its place, then renamed."""
+    staged = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(staged, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(staged, path)
+    except OSError as error:
+        raise UsageError(f"{option}: can't write {path}: {error.strerror}") from error
+
+
+COMMAND = Command(
+    "build",
+    "Build an image from a Dockerfile.\n\nPATH is the build context: a directory, a URL, or - for stdin.",
+    (
+        option(
+            "--add-host", name="add_hosts", multiple=True, metavar="NAME:IP", help="Add a line to /etc/hosts"
+        ),
+        option(
+            "--allow", multiple=True, metavar="ENTITLEMENT", help="Allow network.host or security.insecure"
+        ),
+        option(
+            "--annotation", name="annotations", multiple=True, metavar="KEY=VALUE", help="Annotate the image"
+        ),
+        option(
+            "--build-arg",
+            name="build_args",
+            multiple=True,
+            metavar="NAME[=VALUE]",
+            help="Set a build argument",
+        ),
+        option(
+            "--build-context",
+            name="build_contexts",
+            multiple=True,
+            metavar="NAME=PATH",
+            help="A further context: a directory, URL or image",
+        ),
+        option("--cache-from", multiple=True, metavar="SPEC", help="Take cache from here"),
+        option("--cache-to", multiple=True, metavar="SPEC", help="Write cache to here"),
+        option(
+            "--call",
+            metavar="METHOD",
+            choices=CALLS,
+            default="build",
+            help="build, check, outline or targets",
+        ),
+        flag("--check", help="Check the Dockerfile, build nothing"),
+        option("-f", "--file", metavar="FILE", help="The Dockerfile (default: PATH/Dockerfile)"),
+        option("--iidfile", metavar="FILE", help="Write the image id here"),
+        option("--label", name="labels", multiple=True, metavar="KEY=VALUE", help="Set a label of the image"),
+        flag("--load", help="Keep the image in the store (same as -o type=docker)"),
+        option("--metadata-file", metavar="FILE", help="Write the result's metadata here, as JSON"),
+        option(
+            "--network", metavar="MODE", default="default", help="Network of RUN steps: default, none or host"
+        ),
+        flag("--no-cache", help="Run every step again"),
+        option(
+            "--no-cache-filter", multiple=True, metavar="STAGE", help="Run every step of these stages again"
+        ),
+        option(
+            "-o",
+            "--output",
+            name="outputs",
+            multiple=True,
+            metavar="DEST",
+            help="type=image|oci|docker|local|tar,dest=…; a directory; - for a tar",
+        ),
+        option(
+            "--platform", name="platforms", multiple=True, metavar="OS/ARCH", help="Build for this platform"
+        ),
+        option("--progress", metavar="MODE", choices=PROGRESS, default="auto", help="How progress is shown"),
+        flag("--pull", help="Ask the registry for newer base images"),
+        flag("--push", help="Push the image (same as -o type=registry)"),
+        flag("-q", "--quiet", help="Print the image id alone"),
+        option(
+            "--secret",
+            name="secrets",
+            multiple=True,
+            metavar="id=NAME,src=FILE",
+            help="A secret for RUN --mount",
+        ),
+        option("--shm-size", metavar="BYTES", help="Size of /dev/shm"),
+        option("--ssh", multiple=True, metavar="ID[=SOCKET]", help="An SSH agent or keys for RUN --mount"),
+        option("-t", "--tag", name="tags", multiple=True, metavar="NAME[:TAG]", help="Name of the image"),
+        option("--target", metavar="STAGE", help="Stop at this stage"),
+        option(
+            "--ulimit", name="ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Limit of RUN steps"
+        ),
+        Argument("context", metavar="PATH"),
+    ),
+    run,
+    examples=(
+        "pybuild build -t app:1 .",
+        "pybuild build -f Dockerfile.test --target tests --build-arg VERSION=3 .",
+        "pybuild build -o type=oci,dest=app.tar .",
+    ),
+)

@@ -1,0 +1,88 @@
+"""The subcommands by name: the module that holds each, and its line in the help.
+
+A new subcommand is a new module with a ``COMMAND`` and one line here. Nothing is imported before it
+is called.
+"""
+
+from __future__ import annotations
+
+from buildkit_py.cli.command import Command
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "build": ("build", "Build an image from a Dockerfile"),
+    "run": ("run", "Run a command in a new container"),
+    "images": ("images", "List images"),
+    "inspect": ("inspect", "Show an image's details as JSON"),
+    "tag": ("tag", "Give an image another name"),
+    "rmi": ("rmi", "Remove images"),
+    "pull": ("pull", "Fetch an image from a registry"),
+    "push": ("push", "Send an image to a registry"),
+    "save": ("save", "Write images to an archive"),
+    "load": ("load", "Read images from an archive"),
+    "import": ("import_", "Make an image of a root file system's tar"),
+    "prune": ("prune", "Remove what is no longer needed"),
+    "cache ls": ("cache_ls", "List the records of the build cache"),
+    "cache du": ("cache_du", "Show what the store takes on disk"),
+    "cache prune": ("cache_prune", "Remove records of the build cache"),
+    "debug dump-ast": ("debug_dump_ast", "Print a Dockerfile's syntax tree"),
+    "debug graph": ("debug_graph", "Print a Dockerfile's build graph as DOT"),
+    "doctor": ("doctor", "Say what this machine allows, and how to mend what it doesn't"),
+    "completion": ("completion", "Print a shell's completion script"),
+    "version": ("version", "Show the version"),
+}
+
+ALIASES: dict[str, str] = {
+    "image build": "build",
+    "image ls": "images",
+    "image inspect": "inspect",
+    "image tag": "tag",
+    "image rm": "rmi",
+    "image pull": "pull",
+    "image push": "push",
+    "image save": "save",
+    "image load": "load",
+    "image import": "import",
+    "image prune": "prune",
+    "container run": "run",
+    "builder build": "build",
+    "builder prune": "cache prune",
+    "buildx build": "build",
+    "buildx du": "cache du",
+    "buildx prune": "cache prune",
+    "system prune": "prune",
+    "system df": "cache du",
+}
+"""Docker's longer names."""
+
+GROUPS: dict[str, str] = {
+    "cache": "The build cache: list, measure, prune",
+    "debug": "Look inside: syntax tree, build graph",
+    "image": "",
+    "container": "",
+    "builder": "",
+    "buildx": "",
+    "system": "",
+}
+"""Names that take a second word; those without a help text are not listed."""
+
+
+def find(argv: list[str]) -> tuple[str, list[str]] | None:
+    """The full name of the subcommand at the head of ``argv``, and what follows it."""
+    if not argv:
+        return None
+    name, rest = argv[0], argv[1:]
+    if name in GROUPS:
+        if not rest:
+            return None
+        name, rest = f"{name} {rest[0]}", rest[1:]
+    name = ALIASES.get(name, name)
+    return (name, rest) if name in COMMANDS else None
+
+
+def load(name: str) -> Command:
+    """Import the module of a name in COMMANDS."""
+    # __import__ with a fromlist, for importlib would be one more module to load.
+    module = __import__("buildkit_py.cli." + COMMANDS[name][0], fromlist=["COMMAND"])
+    command = module.COMMAND
+    assert isinstance(command, Command)
+    return command

@@ -1,0 +1,168 @@
+"""The forms that option values take: comma-separated fields, sizes, ulimits, hosts, variables.
+
+Every function raises UsageError, with the option's name in the message, for a value that is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+
+from buildkit_py.errors import UsageError
+
+Pairs = tuple[tuple[str, str], ...]
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+
+
+def fields(text: str, option: str) -> list[str]:
+    """The comma-separated fields of a value; a field in double quotes may hold commas (RFC 4180)."""
+    if '"' not in text:
+        return text.split(",")
+    result: list[str] = []
+    position = 0
+    while True:
+        if text[position : position + 1] == '"':
+            end = position + 1
+            field = ""
+            while True:
+                close = text.find('"', end)
+                if close < 0:
+                    raise UsageError(f'{option}: a quote is not closed in "{text}"')
+                field += text[end:close]
+                if text[close + 1 : close + 2] != '"':
+                    break
+                field += '"'
+                end = close + 2
+            position = close + 1
+            if position < len(text) and text[position] != ",":
+                raise UsageError(f'{option}: text after a closing quote in "{text}"')
+        else:
+            comma = text.find(",", position)
+            end = len(text) if comma < 0 else comma
+            field, position = text[position:end], end
+            if '"' in field:
+                raise UsageError(
+                    f'{option}: a quote inside a field in "{text}"', hint="quote the whole field"
+                )
+        result.append(field)
+        if position >= len(text):
+            return result
+        position += 1
+
+
+def attributes(text: str, option: str) -> dict[str, str]:
+    """``key=value,key=value``; a key without a value maps to ""; keys are lower-cased."""
+    result: dict[str, str] = {}
+    for field in fields(text, option):
+        key, _, value = field.partition("=")
+        key = key.strip().lower()
+        if not key:
+            raise UsageError(f"{option}: an empty field in '{text}'", hint="the form is key=value,key=value")
+        if key in result:
+            raise UsageError(f"{option}: '{key}' is given twice in '{text}'")
+        result[key] = value
+    return result
+
+
+def pairs(texts: tuple[str, ...], option: str, *, value_needed: bool = False) -> Pairs:
+    """``KEY=VALUE`` each; without ``=`` the value is "", or an error where one is needed."""
+    result = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or (value_needed and not equals):
+            raise UsageError(f"{option}: '{text}' is not of the form NAME=VALUE")
+        result.append((key, value))
+    return tuple(result)
+
+
+def variables(texts: tuple[str, ...], option: str) -> Pairs:
+    """``KEY=VALUE``, or ``KEY`` for the value that it has in our environment (left out where unset)."""
+    result = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key:
+            raise UsageError(f"{option}: '{text}' has no name before the '='")
+        if equals:
+            result.append((key, value))
+        elif key in os.environ:
+            result.append((key, os.environ[key]))
+    return tuple(result)
+
+
+def env_file(path: str, option: str = "--env-file") -> Pairs:
+    """Docker's env files: ``KEY=VALUE`` lines taken as they are, ``KEY`` from our environment, ``#``."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{option}: can't read {path}: {_reason(error)}") from error
+    result = []
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        line = line.removesuffix("\r").lstrip()
+        if not line or line.startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not key or key != key.strip() or " " in key or "\t" in key:
+            raise UsageError(f"{option}: {path}:{number}: '{key}' is not a variable's name")
+        if equals:
+            result.append((key, value))
+        elif key in os.environ:
+            result.append((key, os.environ[key]))
+    return tuple(result)
+
+
+def size(text: str, option: str) -> int:
+    """Bytes of ``64m``, ``1g``, ``1.5GiB``, ``512``; binary units, as docker's options have them."""
+    if not text:
+        return 0
+    lower = text.strip().lower()
+    number = lower.rstrip("abcdefghijklmnopqrstuvwxyz ")
+    unit = lower[len(number) :].strip()
+    unit = (
+        unit.removesuffix("ib") if unit.endswith("ib") else unit.removesuffix("b") if len(unit) > 1 else unit
+    )
+    try:
+        result = int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError, OverflowError):
+        raise UsageError(f"{option}: '{text}' is not a size", hint="for example 64m or 1g") from None
+    if result < 0:
+        raise UsageError(f"{option}: '{text}' is negative")
+    return result
+
+
+def ulimits(texts: tuple[str, ...], option: str = "--ulimit") -> tuple[tuple[str, int, int], ...]:
+    """``name=soft[:hard]``."""
+    result = []
+    for text in texts:
+        name, equals, limit = text.partition("=")
+        soft, _, hard = limit.partition(":")
+        try:
+            low, high = int(soft), int(hard or soft)
+        except ValueError:
+            equals = ""
+            low = high = 0
+        if not name or not equals:
+            raise UsageError(
+                f"{option}: '{text}' is not of the form name=soft[:hard]", hint="for example nofile=1024:4096"
+            )
+        if high != -1 and (low == -1 or low > high):
+            raise UsageError(f"{option}: the soft limit of '{text}' is above its hard limit")
+        result.append((name.lower(), low, high))
+    return tuple(result)
+
+
+def hosts(texts: tuple[str, ...], option: str = "--add-host") -> Pairs:
+    """``name:address`` or ``name=address``; an IPv6 address may stand in brackets."""
+    result = []
+    for text in texts:
+        name, separator, address = text.partition("=")
+        if not separator:
+            name, separator, address = text.partition(":")
+        if not name or not address:
+            raise UsageError(f"{option}: '{text}' is not of the form name:address")
+        result.append((name, address.removeprefix("[").removesuffix("]")))
+    return tuple(result)
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"

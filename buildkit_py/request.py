@@ -1,0 +1,162 @@
+"""What a command asks of the engine, as plain data: the seam between cli and engine.
+
+The fields mirror docker's options. The command line only translates and checks their form; the engine
+refuses by name what it can't do.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Pairs = tuple[tuple[str, str], ...]
+Ulimits = tuple[tuple[str, int, int], ...]
+"""(name as in setrlimit(2) without RLIMIT_, lower case; soft; hard); -1 is unlimited."""
+
+
+class Output(NamedTuple):
+    """One ``-o``: ``kind`` is image, oci, docker, local, tar or registry."""
+
+    kind: str
+    attributes: Pairs = ()
+
+    def get(self, name: str, default: str = "") -> str:
+        return dict(self.attributes).get(name, default)
+
+
+class CacheSpec(NamedTuple):
+    """One ``--cache-from`` or ``--cache-to``: ``kind`` is registry, local, inline, gha or s3."""
+
+    kind: str
+    attributes: Pairs = ()
+
+    def get(self, name: str, default: str = "") -> str:
+        return dict(self.attributes).get(name, default)
+
+
+class SecretSpec(NamedTuple):
+    """One ``--secret``: from a file (``source``) or a variable (``env``)."""
+
+    id: str
+    source: str = ""
+    env: str = ""
+
+
+class SshSpec(NamedTuple):
+    """One ``--ssh``: an agent's socket or keys; no paths: $SSH_AUTH_SOCK."""
+
+    id: str = "default"
+    paths: tuple[str, ...] = ()
+
+
+class BuildRequest(NamedTuple):
+    context: str
+    """A directory, a URL, or ``-`` (a Dockerfile or a tar on stdin)."""
+    file: str = ""
+    """The Dockerfile: a path, a URL or ``-``; "": ``Dockerfile`` in the context."""
+    tags: tuple[str, ...] = ()
+    """As typed, not normalised."""
+    target: str = ""
+    build_args: Pairs = ()
+    """``--build-arg NAME`` without a value is looked up in the environment by the command line, and left
+    out where it isn't set."""
+    labels: Pairs = ()
+    annotations: Pairs = ()
+    platforms: tuple[str, ...] = ()
+    no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
+    """Stages whose steps run again."""
+    pull: bool = False
+    """Ask the registry for base images even where they are in the store."""
+    network: str = "default"
+    build_contexts: Pairs = ()
+    """(name, path, URL or ``docker-image://``, ``target:`` … reference)"""
+    secrets: tuple[SecretSpec, ...] = ()
+    ssh: tuple[SshSpec, ...] = ()
+    extra_hosts: Pairs = ()
+    """(name, address)"""
+    shm_size: int = 0
+    """Bytes; 0: the default."""
+    ulimits: Ulimits = ()
+    outputs: tuple[Output, ...] = ()
+    """Empty: an image in the store."""
+    allow: tuple[str, ...] = ()
+    """Entitlements: ``network.host``, ``security.insecure``."""
+    cache_from: tuple[CacheSpec, ...] = ()
+    cache_to: tuple[CacheSpec, ...] = ()
+    call: str = "build"
+    """build, check, outline or targets."""
+
+
+class BuildWarning(NamedTuple):
+    """One finding of a build check."""
+
+    message: str
+    rule: str = ""
+    path: str = ""
+    start: int = 0
+    end: int = 0
+    url: str = ""
+    lines: tuple[str, ...] = ()
+    """The Dockerfile's source lines."""
+
+
+class MountSpec(NamedTuple):
+    """One ``-v``, ``--mount`` or ``--tmpfs`` of a container."""
+
+    kind: Literal["bind", "volume", "tmpfs"]
+    target: str
+    source: str = ""
+    """bind: an absolute host path. volume: its name, "" for an anonymous one."""
+    readonly: bool = False
+    options: Pairs = ()
+    """Further options by name: ``size``, ``mode``, …"""
+
+
+class RunRequest(NamedTuple):
+    image: str
+    command: tuple[str, ...] = ()
+    """Replaces the image's CMD; empty: CMD."""
+    entrypoint: tuple[str, ...] | None = None
+    """Replaces the image's ENTRYPOINT, () removes it; None: the image's."""
+    env: Pairs = ()
+    """Later ones win; over the image's."""
+    mounts: tuple[MountSpec, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    name: str = ""
+    hostname: str = ""
+    network: str = ""
+    platform: str = ""
+    interactive: bool = False
+    """stdin is passed on; else it is /dev/null."""
+    terminal: bool = False
+    remove: bool = False
+    readonly: bool = False
+    pull: Literal["missing", "always", "never"] = "missing"
+    extra_hosts: Pairs = ()
+    labels: Pairs = ()
+    shm_size: int = 0
+    ulimits: Ulimits = ()
+
+
+class BuildResult(NamedTuple):
+    image_id: str = ""
+    """``sha256:…``; "" where nothing was kept in the store."""
+    names: tuple[str, ...] = ()
+    """Normalised names that were given to the image."""
+    targets: tuple[tuple[str, str, str], ...] = ()
+    """Of ``--call targets``: (name, base, description)."""
+    warnings: tuple[BuildWarning, ...] = ()
+    digest: str = ""
+    """Of the manifest or index that was exported or pushed."""
+    text: str = ""
+    """Of ``--call outline`` and the like: what is printed."""
+
+    def metadata(self) -> dict[str, object]:
+        """The document of ``--metadata-file``, by BuildKit's keys."""
+        fields = {
+            "containerimage.config.digest": self.image_id,
+            "containerimage.digest": self.digest,
+            "image.name": ",".join(self.names),
+        }
+        return {name: value for name, value in fields.items() if value}
