@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import select
-import time
-from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 from buildkit_py.cache import keys
 from buildkit_py.digest import Digest
 from buildkit_py.errors import StepError
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Copy, Exec
-from buildkit_py.network.resolv import hosts_text, resolv_text
-from buildkit_py.progress.events import Emit, LogEvent
-from buildkit_py.sandbox.launcher import Running
-from buildkit_py.sandbox.spec import SandboxSpec
-from buildkit_py.snapshot.tree import Tree
+from buildkit_py.progress.events import Emit
 from buildkit_py.solver.types import Key, Result
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.file import copy_content_key
 from buildkit_py.worker.handler import Handler, step_name
-from buildkit_py.worker.mounts import sandbox_mounts
-from buildkit_py.worker.passwd import resolve_user
-
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LOG_TAIL = 20
-"""Lines of a failing step that its error repeats."""
 
 
 class ExecHandler(Handler):
@@ -44,124 +29,28 @@ class ExecHandler(Handler):
     def run(
         self, ctx: BuildContext, node: Node, op: Exec, key: Key, results: Sequence[Result], emit: Emit
     ) -> Result:
+        # The sandbox's modules are loaded when something runs, not when all is cached.
+        from buildkit_py.worker.process import run_step
+
         parent = results[0] if results else None
-        with ExitStack() as stack:
-            staged = stack.enter_context(ctx.snapshots.prepare())
-            spec = self._spec(ctx, op, node, ctx.snapshots.tree(parent), results, stack)
-            spec = spec._replace(layers=ctx.snapshots.layers(parent), upper=staged.fs, work=staged.work)
-            status, tail = _run_logged(ctx, spec, node.digest, emit)
+        with ctx.snapshots.prepare() as staged:
+            status, tail = run_step(ctx, node, op, staged, results, emit)
             if status != 0:
+                command = " ".join(op.args)
                 raise StepError(
-                    f"process {_shown_command(op)} did not complete successfully: exit code: {status}",
+                    f'process "{command}" did not complete successfully: exit code: {status}',
                     step=node.meta.name,
                     status=status,
                     log=tail,
-                    hint=_hint(status, ctx.cancelled),
+                    hint="" if ctx.cancelled else _HINTS.get(status, ""),
                 )
             snapshot = ctx.snapshots.commit(staged, parent)
         ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
         return snapshot
 
-    def _spec(
-        self, ctx: BuildContext, op: Exec, node: Node, root: Tree, results: Sequence[Result], stack: ExitStack
-    ) -> SandboxSpec:
-        uid, gid, groups, home = resolve_user(root, op.user)
-        env = dict(item.split("=", 1) for item in op.env)
-        env.setdefault("PATH", DEFAULT_PATH)
-        env.setdefault("HOME", home)
-        env.update(item.split("=", 1) for item in node.meta.secret_env if item.split("=", 1)[0] not in env)
-        mounts, secret_env = sandbox_mounts(ctx, op, results, stack)
-        env.update(secret_env)
-        hostname = op.hostname or "buildkitsandbox"
-        network = "none" if op.network == "none" else ctx.network
-        return SandboxSpec(
-            layers=(),
-            upper="",
-            work="",
-            args=op.args,
-            env=tuple(f"{k}={v}" for k, v in env.items()),
-            cwd=op.cwd or "/",
-            uid=uid,
-            gid=gid,
-            groups=tuple(groups),
-            hostname=hostname,
-            network=network,
-            hosts=hosts_text(hostname, op.extra_hosts),
-            resolv_conf=resolv_text(network),
-            mounts=mounts,
-            privileged=op.security == "insecure",
-            shm_size=op.shm_size or 64 << 20,
-            ulimits=op.ulimits,
-        )
 
-
-def _run_logged(ctx: BuildContext, spec: SandboxSpec, vertex: str, emit: Emit) -> tuple[int, tuple[str, ...]]:
-    """Run the sandbox with stdout and stderr as log events; return its exit status and last lines."""
-    out_r, out_w = os.pipe()
-    err_r, err_w = os.pipe()
-    null = os.open(os.devnull, os.O_RDONLY)
-    try:
-        running = ctx.launcher.run(spec, stdin=null, stdout=out_w, stderr=err_w)
-    except BaseException:
-        os.close(out_r)
-        os.close(err_r)
-        raise
-    finally:
-        for fd in (out_w, err_w, null):
-            os.close(fd)
-    ctx.running.add(running)
-    try:
-        if ctx.cancelled:
-            running.kill()
-        tail = _pump({out_r: 1, err_r: 2}, vertex, emit)
-        return running.wait(), tail
-    except BaseException:
-        _kill_and_reap(running)
-        raise
-    finally:
-        ctx.running.discard(running)
-
-
-def _kill_and_reap(running: Running) -> None:
-    running.kill()
-    running.wait()
-
-
-def _pump(streams: dict[int, int], vertex: str, emit: Emit) -> tuple[str, ...]:
-    """Hand on what comes out of the pipes until both end; close them; return the last lines."""
-    tail: deque[bytes] = deque(maxlen=64)
-    poll = select.poll()
-    for fd in streams:
-        poll.register(fd, select.POLLIN)
-    open_fds = set(streams)
-    try:
-        while open_fds:
-            for fd, _ in poll.poll():
-                data = os.read(fd, 65536)
-                if not data:
-                    poll.unregister(fd)
-                    open_fds.discard(fd)
-                    os.close(fd)
-                    continue
-                tail.append(data[-16384:])
-                emit(LogEvent(vertex, streams[fd], data, time.time()))
-    finally:
-        for fd in open_fds:
-            os.close(fd)
-    return tuple(b"".join(tail).decode("utf-8", "replace").splitlines()[-LOG_TAIL:])
-
-
-def _shown_command(op: Exec) -> str:
-    return '"' + " ".join(op.args) + '"'
-
-
-def _hint(status: int, cancelled: bool) -> str:
-    if cancelled:
-        return ""
-    if status == 127:
-        return "127 means that the command was not found: check its name, and that the base image has it"
-    if status == 126:
-        return "126 means that the file was found but cannot be executed: check its mode and its first line"
-    if status == 137:
-        return "137 means killed by signal 9: often by the kernel for lack of memory"
-    return ""
+_HINTS = {
+    126: "126 means that the file was found but cannot be executed: check its mode and its first line",
+    127: "127 means that the command was not found: check its name, and that the base image has it",
+    137: "137 means killed by signal 9: often by the kernel for lack of memory",
+}

@@ -1,0 +1,148 @@
+"""The engine: the only place that wires concrete parts together.
+
+An Engine is one store and one process's identity. Everything in it is made when first needed: a build where
+nothing changed opens the index and no more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from buildkit_py import paths
+from buildkit_py.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from buildkit_py.cache.index import CacheIndex
+    from buildkit_py.content.store import ContentStore
+    from buildkit_py.database import Database
+    from buildkit_py.engine.build import BuildResult
+    from buildkit_py.image.store import ImageStore
+    from buildkit_py.linux.identity import Identity
+    from buildkit_py.progress.events import Emit
+    from buildkit_py.request import BuildRequest, RunRequest
+    from buildkit_py.runtime.container import ContainerStore
+    from buildkit_py.sandbox.launcher import Launcher
+    from buildkit_py.snapshot.store import SnapshotStore
+    from buildkit_py.source.image import ImageSources
+
+
+class Engine:
+    """``root`` is the store's directory (default: paths.data_root()); it is made where missing."""
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = root or paths.data_root()
+        self._identity: Identity | None = None
+        self._launcher: Launcher | None = None
+        self._lock = -1
+        try:
+            if not os.path.isdir(self.root):
+                os.makedirs(self.root, mode=0o700)
+        except OSError as e:
+            raise StoreError(
+                f"cannot make the store {self.root}: {e.strerror}",
+                hint="set PYBUILD_ROOT to a directory of yours",
+            ) from e
+        if self.root.startswith("/proc/"):
+            raise StoreError(f"{self.root} cannot hold a store")
+
+    # The parts, each made when first asked for.
+
+    @cached_property
+    def db(self) -> Database:
+        from buildkit_py.database import Database
+
+        return Database(os.path.join(self.root, "index.db"))
+
+    @cached_property
+    def content(self) -> ContentStore:
+        from buildkit_py.content.store import ContentStore
+
+        return ContentStore(self.root)
+
+    @cached_property
+    def snapshots(self) -> SnapshotStore:
+        from buildkit_py.snapshot.store import SnapshotStore
+
+        return SnapshotStore(self.root, self.db)
+
+    @cached_property
+    def images(self) -> ImageStore:
+        from buildkit_py.image.store import ImageStore
+
+        return ImageStore(self.db, self.content)
+
+    @cached_property
+    def index(self) -> CacheIndex:
+        from buildkit_py.cache.index import CacheIndex
+
+        return CacheIndex(self.db)
+
+    @cached_property
+    def containers(self) -> ContainerStore:
+        from buildkit_py.runtime.container import ContainerStore
+
+        return ContainerStore(self.root, self.db)
+
+    @cached_property
+    def registry_settings(self) -> Any:
+        from buildkit_py.registry.settings import load_settings
+
+        return load_settings()
+
+    # The identity.
+
+    @property
+    def identity(self) -> Identity:
+        self.enter()
+        assert self._identity is not None
+        return self._identity
+
+    @property
+    def launcher(self) -> Launcher:
+        self.enter()
+        assert self._launcher is not None
+        return self._launcher
+
+    def enter(self) -> None:
+        """Become the identity that owns the store's snapshots, and start the sandbox launcher.
+
+        Both must happen while the process has one thread: a thread can't share a user namespace that its
+        process leaves, and a fork takes locks of other threads along. Raises SandboxError.
+        """
+        if self._identity is not None:
+            return
+        from buildkit_py.linux import userns
+        from buildkit_py.progress import ticker
+        from buildkit_py.sandbox.launcher import Launcher
+
+        ticker.stop_all()
+        self._identity = userns.enter()
+        self._launcher = Launcher.start(self._identity)
+        self.snapshots.use(self._identity)
+
+    # The store's lock: everything that reads or adds takes it shared, a prune alone.
+
+    def share(self) -> None:
+        """Keep a prune of another process from taking what this one uses. Held until the process ends."""
+        if self._lock < 0:
+            self._lock = os.open(
+                os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Stop the launcher and close the index. Safe to call twice."""
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+        if "db" in self.__dict__:
+            self.db.close()
+            del self.__dict__["db"]
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1

@@ -1,0 +1,180 @@
+"""One build, from the request to the exported image. The order of the functions is the order of the work."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from buildkit_py.digest import Digest, DiffID, SnapshotID
+from buildkit_py.engine.contexts import BuildFiles, Locals
+from buildkit_py.engine.diffs import DiffIds
+from buildkit_py.errors import DockerfileError, PybuildError, StepError
+from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
+from buildkit_py.frontends.dockerfile.parser import parse
+from buildkit_py.image.assemble import config_bytes
+from buildkit_py.llb.result import BuildTarget, FrontendResult
+from buildkit_py.progress.events import Emit, VertexEvent, WarningEvent
+from buildkit_py.request import BuildRequest, BuildWarning
+from buildkit_py.solver.solve import solve
+from buildkit_py.worker.context import BuildContext, Secret
+from buildkit_py.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
+
+
+class BuildResult(NamedTuple):
+    image_id: Digest
+    """The config's digest."""
+    names: tuple[str, ...]
+    """Normalised, as tagged."""
+    warnings: tuple[BuildWarning, ...]
+    snapshot: SnapshotID | None
+    """The image's root file system; None: no layers."""
+
+
+class Step:
+    """A vertex of the build that is not a node of the graph, with its own log line and time."""
+
+    def __init__(self, emit: Emit, name: str) -> None:
+        self._emit = emit
+        self.event = VertexEvent(f"internal:{name}", name, started=time.time())
+
+    def __enter__(self) -> Step:
+        self._emit(self.event)
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        text = "" if error is None else str(error) or type(error).__name__
+        self._emit(self.event._replace(completed=time.time(), error=text))
+
+
+def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResult:
+    """Raises DockerfileError, StepError and what the parts raise."""
+    engine.share()
+    files = BuildFiles.open(request)
+    frontend = load(engine, request, files, emit)
+    with placed(files):
+        results, context, diffs = run(engine, request, files, frontend, emit)
+    (target,) = frontend.targets
+    snapshot = results[target.root] if target.root else None
+    return finish(engine, request, files, frontend, target, snapshot, diffs, emit)
+
+
+def load(engine: Engine, request: BuildRequest, files: BuildFiles, emit: Emit) -> FrontendResult:
+    """Read the Dockerfile and make the build graph; base images are looked up meanwhile."""
+    with Step(emit, f"[internal] load build definition from {files.shown}"):
+        dockerfile = parse(files.dockerfile, files.shown)
+    resolver = Resolver(engine, request, emit)
+    return convert(dockerfile, convert_options(request, files), resolver)
+
+
+class Resolver:
+    """The frontend's ImageResolver, showing each look-up as a step."""
+
+    def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
+        self._engine = engine
+        self._pull = request.pull
+        self._emit = emit
+
+    def resolve(self, ref: str, platform: str) -> Any:
+        with Step(self._emit, f"[internal] load metadata for {ref}"):
+            return self._engine.sources.resolve(ref, platform, pull=self._pull)
+
+
+def convert_options(request: BuildRequest, files: BuildFiles) -> ConvertOptions:
+    return ConvertOptions(
+        build_args=dict(request.build_args),
+        target=request.target,
+        platforms=request.platforms,
+        labels=dict(request.labels),
+        no_cache=request.no_cache,
+        no_cache_filter=request.no_cache_filter,
+        ignore=files.ignore,
+        contexts=dict(request.build_contexts),
+        network=request.network,
+        extra_hosts=request.extra_hosts,
+        shm_size=request.shm_size,
+        ulimits=request.ulimits,
+        allow=request.allow,
+    )
+
+
+def run(
+    engine: Engine, request: BuildRequest, files: BuildFiles, frontend: FrontendResult, emit: Emit
+) -> tuple[dict[Digest, Any], BuildContext, DiffIds]:
+    """Solve the graph for its targets."""
+    roots = tuple(t.root for t in frontend.targets if t.root is not None)
+    diffs = DiffIds(engine.snapshots, frontend.graph, roots)
+    local = Locals(engine.root, files, request)
+    context = BuildContext(
+        root=engine.root,
+        snapshots=engine.snapshots,
+        index=engine.index,
+        images=engine.sources,
+        graph=frontend.graph,
+        prepare=lambda ctx: prepare(engine, ctx),
+        open_local=local.open,
+        open_inline=local.inline,
+        secrets={s.id: Secret(s.id, s.source, s.env) for s in request.secrets},
+        committed=diffs.committed,
+    )
+    try:
+        results = solve(frontend.graph, roots, Worker(context), emit)
+    except BaseException:
+        diffs.abandon()
+        raise
+    finally:
+        local.close()
+        engine.index.note_uses()
+    return results, context, diffs
+
+
+def prepare(engine: Engine, context: BuildContext) -> None:
+    engine.enter()
+    context.identity = engine.identity
+    context.launcher = engine.launcher
+
+
+@contextmanager
+def placed(files: BuildFiles) -> Iterator[None]:
+    """Add the Dockerfile's lines to an error that knows only their numbers."""
+    try:
+        yield
+    except (StepError, DockerfileError) as e:
+        if not e.lines and e.start:
+            e.lines = files.lines()
+        raise
+
+
+def finish(
+    engine: Engine,
+    request: BuildRequest,
+    files: BuildFiles,
+    frontend: FrontendResult,
+    target: BuildTarget,
+    snapshot: SnapshotID | None,
+    diffs: DiffIds,
+    emit: Emit,
+) -> BuildResult:
+    """Name the layers, write the config and hand both to the exporters."""
+    with Step(emit, "exporting to image") as step:
+        diff_ids: tuple[DiffID, ...] = diffs.wait(snapshot, emit, step.event.digest)
+        config = config_bytes(target.config, diff_ids)
+        image_id, names = export(engine, request, config, snapshot, emit, step.event.digest)
+    warnings = tuple(
+        BuildWarning(w.message, w.rule, w.path, w.start, w.end, w.url, files.lines())
+        for w in frontend.warnings
+    )
+    for w in frontend.warnings:
+        emit(WarningEvent("", w.message, w.rule, w.path, w.start, w.end, w.url))
+    return BuildResult(image_id, names, warnings, snapshot)
+
+
+def export(
+    engine: Engine, request: BuildRequest, config: bytes, snapshot: SnapshotID | None, emit: Emit, vertex: str
+) -> tuple[Digest, tuple[str, ...]]:
+    raise PybuildError("no exporters")

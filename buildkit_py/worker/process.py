@@ -1,0 +1,127 @@
+"""The process of a RUN step: its user, environment and mounts, and its output as log events."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from buildkit_py.llb.graph import Node
+from buildkit_py.llb.ops import Exec
+from buildkit_py.network.resolv import hosts_text, resolv_text
+from buildkit_py.progress.events import Emit, LogEvent
+from buildkit_py.sandbox.launcher import Running
+from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.snapshot.store import Staged
+from buildkit_py.snapshot.tree import Tree
+from buildkit_py.solver.types import Result
+from buildkit_py.worker.context import BuildContext
+from buildkit_py.worker.mounts import sandbox_mounts
+from buildkit_py.worker.passwd import resolve_user
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LOG_TAIL = 20
+"""Lines of a failing step that its error repeats."""
+
+
+def run_step(
+    ctx: BuildContext, node: Node, op: Exec, staged: Staged, results: Sequence[Result], emit: Emit
+) -> tuple[int, tuple[str, ...]]:
+    """Run to the end; return the exit status and the last lines of output. Raises SandboxError, StepError."""
+    parent = results[0] if results else None
+    with ExitStack() as stack:
+        spec = _spec(ctx, op, node, ctx.snapshots.tree(parent), results, stack)
+        spec = spec._replace(layers=ctx.snapshots.layers(parent), upper=staged.fs, work=staged.work)
+        return _run_logged(ctx, spec, node.digest, emit)
+
+
+def _spec(
+    ctx: BuildContext, op: Exec, node: Node, root: Tree, results: Sequence[Result], stack: ExitStack
+) -> SandboxSpec:
+    uid, gid, groups, home = resolve_user(root, op.user)
+    env = dict(item.split("=", 1) for item in op.env)
+    env.setdefault("PATH", DEFAULT_PATH)
+    env.setdefault("HOME", home)
+    env.update(item.split("=", 1) for item in node.meta.secret_env if item.split("=", 1)[0] not in env)
+    mounts, secret_env = sandbox_mounts(ctx, op, results, stack)
+    env.update(secret_env)
+    hostname = op.hostname or "buildkitsandbox"
+    network = "none" if op.network == "none" else ctx.network
+    return SandboxSpec(
+        layers=(),
+        upper="",
+        work="",
+        args=op.args,
+        env=tuple(f"{k}={v}" for k, v in env.items()),
+        cwd=op.cwd or "/",
+        uid=uid,
+        gid=gid,
+        groups=tuple(groups),
+        hostname=hostname,
+        network=network,
+        hosts=hosts_text(hostname, op.extra_hosts),
+        resolv_conf=resolv_text(network),
+        mounts=mounts,
+        privileged=op.security == "insecure",
+        shm_size=op.shm_size or 64 << 20,
+        ulimits=op.ulimits,
+    )
+
+
+def _run_logged(ctx: BuildContext, spec: SandboxSpec, vertex: str, emit: Emit) -> tuple[int, tuple[str, ...]]:
+    """Run the sandbox with stdout and stderr as log events; return its exit status and last lines."""
+    out_r, out_w = os.pipe()
+    err_r, err_w = os.pipe()
+    null = os.open(os.devnull, os.O_RDONLY)
+    try:
+        running = ctx.launcher.run(spec, stdin=null, stdout=out_w, stderr=err_w)
+    except BaseException:
+        os.close(out_r)
+        os.close(err_r)
+        raise
+    finally:
+        for fd in (out_w, err_w, null):
+            os.close(fd)
+    ctx.running.add(running)
+    try:
+        if ctx.cancelled:
+            running.kill()
+        tail = _pump({out_r: 1, err_r: 2}, vertex, emit)
+        return running.wait(), tail
+    except BaseException:
+        _kill_and_reap(running)
+        raise
+    finally:
+        ctx.running.discard(running)
+
+
+def _kill_and_reap(running: Running) -> None:
+    running.kill()
+    running.wait()
+
+
+def _pump(streams: dict[int, int], vertex: str, emit: Emit) -> tuple[str, ...]:
+    """Hand on what comes out of the pipes until both end; close them; return the last lines."""
+    tail: deque[bytes] = deque(maxlen=64)
+    poll = select.poll()
+    for fd in streams:
+        poll.register(fd, select.POLLIN)
+    open_fds = set(streams)
+    try:
+        while open_fds:
+            for fd, _ in poll.poll():
+                data = os.read(fd, 65536)
+                if not data:
+                    poll.unregister(fd)
+                    open_fds.discard(fd)
+                    os.close(fd)
+                    continue
+                tail.append(data[-16384:])
+                emit(LogEvent(vertex, streams[fd], data, time.time()))
+    finally:
+        for fd in open_fds:
+            os.close(fd)
+    return tuple(b"".join(tail).decode("utf-8", "replace").splitlines()[-LOG_TAIL:])
