@@ -49,7 +49,7 @@ class Instruction(NamedTuple):
 
 
 class Stage(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
     name: str
     """As written after AS, lower-cased; empty for none."""
     base: str
