@@ -15,16 +15,16 @@ from buildkit_py import paths
 from buildkit_py.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from buildkit_py.cache.index import CacheIndex
     from buildkit_py.content.store import ContentStore
     from buildkit_py.database import Database
-    from buildkit_py.engine.build import BuildResult
+    from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.image.store import ImageStore
     from buildkit_py.linux.identity import Identity
     from buildkit_py.progress.events import Emit
-    from buildkit_py.request import BuildRequest, RunRequest
+    from buildkit_py.request import BuildRequest, BuildResult, RunRequest
     from buildkit_py.runtime.container import ContainerStore
     from buildkit_py.sandbox.launcher import Launcher
     from buildkit_py.snapshot.store import SnapshotStore
@@ -47,8 +47,6 @@ class Engine:
                 f"cannot make the store {self.root}: {e.strerror}",
                 hint="set PYBUILD_ROOT to a directory of yours",
             ) from e
-        if self.root.startswith("/proc/"):
-            raise StoreError(f"{self.root} cannot hold a store")
 
     # The parts, each made when first asked for.
 
@@ -125,6 +123,24 @@ class Engine:
         self._launcher = Launcher.start(self._identity)
         self.snapshots.use(self._identity)
 
+    # What commands ask for. Each is a module of its own, loaded when called.
+
+    def build(self, request: BuildRequest, emit: Emit) -> BuildResult:
+        from buildkit_py.engine.build import build
+
+        return build(self, request, emit)
+
+    def run(self, request: RunRequest, emit: Emit, started: Callable[[], None] = lambda: None) -> int:
+        """Run a container; return its exit status. ``started`` is called before it gets the terminal."""
+        from buildkit_py.engine.containers import run
+
+        return run(self, request, emit, started)
+
+    def prune(self, request: PruneRequest) -> Pruned:
+        from buildkit_py.engine.prune import prune
+
+        return prune(self, request)
+
     # The store's lock: everything that reads or adds takes it shared, a prune alone.
 
     def share(self) -> None:
@@ -134,6 +150,11 @@ class Engine:
                 os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
             fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    @property
+    def lock_fd(self) -> int:
+        self.share()
+        return self._lock
 
     def close(self) -> None:
         """Stop the launcher and close the index. Safe to call twice."""

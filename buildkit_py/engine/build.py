@@ -1,14 +1,13 @@
-"""One build, from the request to the exported image. The order of the functions is the order of the work."""
+"""One build, from the request to the exported image. The functions stand in the order of the work."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from buildkit_py.digest import Digest, DiffID, SnapshotID
+from buildkit_py.digest import DiffID, Digest, SnapshotID
 from buildkit_py.engine.contexts import BuildFiles, Locals
 from buildkit_py.engine.diffs import DiffIds
 from buildkit_py.errors import DockerfileError, PybuildError, StepError
@@ -17,23 +16,13 @@ from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.llb.result import BuildTarget, FrontendResult
 from buildkit_py.progress.events import Emit, VertexEvent, WarningEvent
-from buildkit_py.request import BuildRequest, BuildWarning
+from buildkit_py.request import BuildRequest, BuildResult, BuildWarning
 from buildkit_py.solver.solve import solve
 from buildkit_py.worker.context import BuildContext, Secret
 from buildkit_py.worker.worker import Worker
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
-
-
-class BuildResult(NamedTuple):
-    image_id: Digest
-    """The config's digest."""
-    names: tuple[str, ...]
-    """Normalised, as tagged."""
-    warnings: tuple[BuildWarning, ...]
-    snapshot: SnapshotID | None
-    """The image's root file system; None: no layers."""
 
 
 class Step:
@@ -58,7 +47,7 @@ def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResult:
     files = BuildFiles.open(request)
     frontend = load(engine, request, files, emit)
     with placed(files):
-        results, context, diffs = run(engine, request, files, frontend, emit)
+        results, diffs = run(engine, request, files, frontend, emit)
     (target,) = frontend.targets
     snapshot = results[target.root] if target.root else None
     return finish(engine, request, files, frontend, target, snapshot, diffs, emit)
@@ -105,7 +94,7 @@ def convert_options(request: BuildRequest, files: BuildFiles) -> ConvertOptions:
 
 def run(
     engine: Engine, request: BuildRequest, files: BuildFiles, frontend: FrontendResult, emit: Emit
-) -> tuple[dict[Digest, Any], BuildContext, DiffIds]:
+) -> tuple[dict[Digest, Any], DiffIds]:
     """Solve the graph for its targets."""
     roots = tuple(t.root for t in frontend.targets if t.root is not None)
     diffs = DiffIds(engine.snapshots, frontend.graph, roots)
@@ -130,7 +119,7 @@ def run(
     finally:
         local.close()
         engine.index.note_uses()
-    return results, context, diffs
+    return results, diffs
 
 
 def prepare(engine: Engine, context: BuildContext) -> None:
@@ -171,7 +160,7 @@ def finish(
     )
     for w in frontend.warnings:
         emit(WarningEvent("", w.message, w.rule, w.path, w.start, w.end, w.url))
-    return BuildResult(image_id, names, warnings, snapshot)
+    return BuildResult(image_id, names, warnings=warnings)
 
 
 def export(

@@ -1,8 +1,8 @@
 """Diff ids of the layers that will be in the image, taken while later steps run.
 
-Making the tar of a layer and hashing it takes as long as some steps do, and nothing needs the diff id before the
-image's config is written. One thread takes them in the order of the commits; layers of stages that are only
-copied from are never asked for.
+Making the tar of a layer and hashing it takes as long as some steps do, and nothing needs the diff id before
+the image's config is written. One thread takes them in the order of the commits; layers of stages that are
+only copied from are never asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.digest import Digest, DiffID, SnapshotID
+from buildkit_py.digest import DiffID, Digest, SnapshotID
 from buildkit_py.layer.diff import diff_id
 from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.ops import Exec, File, Merge
