@@ -58,5 +58,9 @@ Emit = Callable[[Event], None]
 """Called from any thread."""
 
 
+CANCELED = ("canceled", "cancelled", "context canceled")
+"""A VertexEvent's ``error`` for a step that was stopped because of another's failure or Ctrl-C."""
+
+
 def ignore(event: Event) -> None:
     """An Emit for callers that show nothing."""

@@ -15,10 +15,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from buildkit_py.progress.events import Event, LogEvent, StatusEvent, VertexEvent, WarningEvent
+from buildkit_py.progress.events import CANCELED, Event, LogEvent, StatusEvent, VertexEvent, WarningEvent
 from buildkit_py.progress.text import LogLines, clean, duration, offset, size
+
+if TYPE_CHECKING:
+    from buildkit_py.progress.ticker import Ticker
 
 HOLD = 5.0
 """Seconds after which a talking step gives the floor to one that waits."""
@@ -28,18 +31,16 @@ STATUS_EVERY = 1.0
 """Seconds between two lines about the same layer."""
 OVERWRITTEN_EVERY = 5.0
 """Seconds between two states of a progress bar that never ends its line."""
-CANCELED = ("canceled", "cancelled", "context canceled")
 
 
 class _Vertex:
     __slots__ = (
-        "closed", "event", "lines", "number", "queue", "shown", "spoke", "statuses", "streams",
+        "closed", "event", "number", "queue", "spoke", "statuses", "streams",
     )  # fmt: skip
 
     def __init__(self, event: VertexEvent) -> None:
         self.event = event
         self.number = 0
-        self.shown: VertexEvent | None = None
         self.closed = False
         """DONE, CACHED or ERROR has been printed."""
         self.queue: list[Event] = []
@@ -49,7 +50,6 @@ class _Vertex:
         """When a line about each status was last printed."""
         self.spoke = 0.0
         """When a log line was last printed."""
-        self.lines = 0
 
 
 class Plain:
@@ -65,7 +65,7 @@ class Plain:
         self._active = 0.0
         self._waiting: list[_Vertex] = []
         self._out: list[str] = []
-        self._flusher: object = None
+        self._flusher: Ticker | None = None
         self._closed = False
 
     def __call__(self, event: Event) -> None:
@@ -79,7 +79,7 @@ class Plain:
     def close(self) -> None:
         flusher, self._flusher = self._flusher, None
         if flusher is not None:
-            flusher.stop()  # type: ignore[attr-defined]
+            flusher.stop()
         with self._lock:
             if self._closed:
                 return
@@ -147,11 +147,9 @@ class Plain:
         """Only where steps really compete: then threads are running anyway."""
         from buildkit_py.progress.ticker import Ticker
 
-        flusher = self._flusher
-        if isinstance(flusher, Ticker) and not flusher.stopped:
-            return
-        self._flusher = ticker = Ticker(self._flush, delay=SILENCE, interval=SILENCE)
-        ticker.start()
+        if self._flusher is None or self._flusher.stopped:
+            self._flusher = Ticker(self._flush, delay=SILENCE, interval=SILENCE)
+            self._flusher.start()
 
     def _flush(self) -> bool:
         with self._lock:
@@ -174,7 +172,6 @@ class Plain:
             self._out.append(f"#{vertex.number} WARN: {clean(event.message)}\n")
 
     def _show_vertex(self, vertex: _Vertex, event: VertexEvent) -> None:
-        vertex.shown = event
         if vertex.closed:
             return
         if event.error:
@@ -233,5 +230,9 @@ class Plain:
         if self._out:
             text = "".join(self._out)
             self._out.clear()
-            self._stream.write(text)
-            self._stream.flush()
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):
+                # Nobody reads any more; that is no reason to fail the build.
+                self._closed = True

@@ -1,6 +1,6 @@
 """The renderer for programs: each event as one line, in the JSON of BuildKit's SolveStatus.
 
-Four lists, each left out when empty: vertexes, statuses, logs, warnings. Times are RFC 3339 with nanoseconds
+Four lists, each left out when empty: vertexes, statuses, logs, warnings. Times are RFC 3339
 in UTC, log data and warning texts base64, as Go's encoding/json writes byte slices.
 """
 
@@ -26,10 +26,14 @@ class RawJson:
 
     def __call__(self, event: Event) -> None:
         kind, fields = document(event, self._clock())
-        line = json.dumps({kind: [fields]}, separators=(",", ":"), ensure_ascii=False) + "\n"
+        line = json.dumps({kind: [fields]}, separators=(",", ":")) + "\n"
         with self._lock:
-            self._stream.write(line)
-            self._stream.flush()
+            try:
+                self._stream.write(line)
+                self._stream.flush()
+            except (OSError, ValueError):
+                # Nobody reads any more; that is no reason to fail the build.
+                pass
 
     def close(self) -> None:
         pass
@@ -76,11 +80,14 @@ def _warning(event: WarningEvent) -> Fields:
 
 
 def timestamp(seconds: float | None) -> str | None:
-    """RFC 3339 in UTC with nanoseconds (Go's time.Time); no trailing zeros, as Go writes it."""
+    """RFC 3339 in UTC, no trailing zeros, as Go writes its time.Time.
+
+    Nanoseconds are asked for; a float of this century holds no more than microseconds.
+    """
     if seconds is None:
         return None
-    whole, nanos = divmod(round(seconds * 1_000_000_000), 1_000_000_000)
-    fraction = f".{nanos:09d}".rstrip("0").rstrip(".")
+    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    fraction = f".{micros:06d}".rstrip("0").rstrip(".")
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + fraction + "Z"
 
 

@@ -7,12 +7,16 @@ cursor, set the title, write to the clipboard or clear the screen of who builds 
 from __future__ import annotations
 
 ESC = "\x1b"
+RESETS = (ESC + "[m", ESC + "[0m")
 LONGEST = 16384
 """Characters of one log line; a longer one is shown in pieces (as Docker's logs do)."""
 
 # Controls of C0 and C1, DEL, and the line and paragraph separators that some terminals obey.
-# Tab becomes a space: its width depends on the column.
-_CONTROLS: dict[int, str | None] = dict.fromkeys((*range(32), *range(127, 160), 0x2028, 0x2029)) | {9: " "}
+# Tab and line feed become spaces: a name of several lines stays readable in one.
+_CONTROLS: dict[int, str | None] = dict.fromkeys((*range(32), *range(127, 160), 0x2028, 0x2029)) | {
+    9: " ",
+    10: " ",
+}
 
 
 def clean(text: str, *, colour: bool = False) -> str:
@@ -35,7 +39,7 @@ def clean(text: str, *, colour: bool = False) -> str:
         position, sgr = _sequence(text, start)
         if sgr and colour:
             out.append(sgr)
-            coloured = True
+            coloured = sgr not in RESETS
     if coloured:
         out.append(ESC + "[0m")
     return "".join(out)
