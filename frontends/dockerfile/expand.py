@@ -34,9 +34,9 @@ class ExpansionError(DockerfileError):
 
 class Expansion(NamedTuple):
     text: str
-    used: frozenset[str]
-    """Variables that were asked for, set or not."""
-    unset: frozenset[str]
+    used: tuple[str, ...]
+    """Variables that were asked for, set or not, in order of appearance."""
+    unset: tuple[str, ...]
     """Of these the ones without a value, where no operator provides for that."""
 
 
@@ -46,23 +46,30 @@ def expand(word: str, env: Mapping[str, str], escape: str = "\\", *, keep_quotes
     With ``keep_quotes`` quotes and escapes stay as they are written. Raises ExpansionError.
     """
     if "$" not in word and '"' not in word and "'" not in word and escape not in word:
-        return Expansion(word, _NONE, _NONE)
+        return Expansion(word, (), ())
     reader = _Reader(word, env, escape, keep=keep_quotes)
     text = reader.all()
-    return Expansion(text, frozenset(reader.used), frozenset(reader.unset))
+    return Expansion(text, tuple(reader.used), tuple(reader.unset))
 
 
-def split_expand(
-    word: str, env: Mapping[str, str], escape: str = "\\", *, used: set[str] | None = None
-) -> list[str]:
+class SplitExpansion(NamedTuple):
+    words: tuple[str, ...]
+    used: tuple[str, ...]
+    unset: tuple[str, ...]
+
+
+def split_expand(word: str, env: Mapping[str, str], escape: str = "\\") -> list[str]:
     """Expand, then cut at white space that is neither quoted nor escaped: EXPOSE.
 
-    The variables asked for are added to ``used``. Raises ExpansionError.
+    Raises ExpansionError.
     """
+    return list(split_expansion(word, env, escape).words)
+
+
+def split_expansion(word: str, env: Mapping[str, str], escape: str = "\\") -> SplitExpansion:
+    """As ``split_expand``, with the variables that were asked for. Raises ExpansionError."""
     reader = _Reader(word, env, escape)
     reader.all()
-    if used is not None:
-        used |= reader.used
     words: list[str] = []
     current: list[str] = []
     inside = False
@@ -81,7 +88,7 @@ def split_expand(
                 inside = False
     if inside:
         words.append("".join(current))
-    return words
+    return SplitExpansion(tuple(words), tuple(reader.used), tuple(reader.unset))
 
 
 def expand_heredoc(text: str, env: Mapping[str, str], escape: str = "\\") -> Expansion:
@@ -90,10 +97,10 @@ def expand_heredoc(text: str, env: Mapping[str, str], escape: str = "\\") -> Exp
     Escapes are processed, and an escaped line end vanishes. Raises ExpansionError.
     """
     if "$" not in text and escape not in text:
-        return Expansion(text, _NONE, _NONE)
+        return Expansion(text, (), ())
     reader = _Reader(text, env, escape, heredoc=True)
     expanded = reader.all()
-    return Expansion(expanded, frozenset(reader.used), frozenset(reader.unset))
+    return Expansion(expanded, tuple(reader.used), tuple(reader.unset))
 
 
 def unquote(word: str, escape: str = "\\") -> str:
@@ -101,9 +108,6 @@ def unquote(word: str, escape: str = "\\") -> str:
     if '"' not in word and "'" not in word and escape not in word:
         return word
     return _Reader(word, {}, escape, variables=False).all()
-
-
-_NONE: frozenset[str] = frozenset()
 
 
 class _Reader:
@@ -127,8 +131,8 @@ class _Reader:
         self.heredoc = heredoc
         self.variables = variables
         self.depth = 0
-        self.used: set[str] = set()
-        self.unset: set[str] = set()
+        self.used: dict[str, None] = {}
+        self.unset: dict[str, None] = {}
         self.pieces: list[tuple[str, bool]] = []
         """Of the outermost level: text, and whether white space in it parts words."""
 
@@ -263,10 +267,10 @@ class _Reader:
         return text[start:position]
 
     def _value(self, name: str) -> str:
-        self.used.add(name)
+        self.used[name] = None
         value = self.env.get(name)
         if value is None:
-            self.unset.add(name)
+            self.unset[name] = None
             return ""
         return value
 
@@ -286,7 +290,7 @@ class _Reader:
         self.position += 1
         if operator == "}":
             return self._value(name)
-        self.used.add(name)
+        self.used[name] = None
         if operator == "/":
             return self._replace(name, opened)
         colon = operator == ":"

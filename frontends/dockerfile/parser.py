@@ -9,6 +9,8 @@ from __future__ import annotations
 from buildkit_py.errors import DockerfileError
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Heredoc, Instruction, ParseWarning, Range
 from buildkit_py.frontends.dockerfile.lexer import JoinedLine, Lexer
+from buildkit_py.frontends.dockerfile.semantics import check as check
+from buildkit_py.frontends.dockerfile.semantics import stages as stages
 from buildkit_py.frontends.dockerfile.words import (
     SPACE,
     heredoc_openers,

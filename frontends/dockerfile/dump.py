@@ -1,0 +1,57 @@
+"""A parsed Dockerfile as JSON: ``pybuild debug dump-ast``. The form is a contract: docs/dump-ast.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from buildkit_py.frontends.dockerfile import parser, semantics
+from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction
+
+
+def dump(dockerfile: Dockerfile) -> bytes:
+    """The file as one line of JSON, UTF-8, with a line end."""
+    problem = semantics.check_instructions(dockerfile)
+    document = {
+        "escape": dockerfile.escape,
+        "semantic_error": None if problem is None else problem.message,
+        "stages": [
+            {"name": stage.name, "base": stage.base, "platform": stage.platform}
+            for stage in semantics.stages(dockerfile)
+        ],
+        "instructions": [_instruction(instruction) for instruction in dockerfile.instructions],
+    }
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def dump_ast(path: str) -> bytes:
+    """Read, parse and dump a file. Raises DockerfileError, and NotFoundError where it can't be read."""
+    from buildkit_py.errors import NotFoundError
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise NotFoundError(f"cannot read {path}: {error.strerror}") from error
+    return dump(parser.parse(data, path))
+
+
+def _instruction(instruction: Instruction) -> dict[str, Any]:
+    return {
+        "instruction": instruction.name,
+        "flags": list(instruction.flags),
+        "args": list(instruction.args),
+        "json": instruction.json,
+        "heredocs": [
+            {
+                "name": heredoc.name,
+                "content": heredoc.content,
+                "expand": heredoc.expand,
+                "chomp": heredoc.chomp,
+            }
+            for heredoc in instruction.heredocs
+        ],
+        "sub": None if instruction.sub is None else _instruction(instruction.sub),
+        "start_line": instruction.range.start,
+        "end_line": instruction.range.end,
+    }
