@@ -1,0 +1,441 @@
+"""The snapshot store: layer directories in overlay form, and the stacks that they make.
+
+A *layer* is a directory ``<root>/snapshots/<mode>/<layer id>/fs``; a *snapshot* is a layer on a parent
+snapshot. Several snapshots may use one layer (base images that share layers, COPY --link).
+
+Written: a directory is staged (buildkit_py.snapshot.staging), renamed to its layer id, then its rows are
+inserted in one transaction. Removed: the rows go first, then the directory is renamed into ``.trash``, and
+deleted at leisure. A crash leaves a staged directory, an unnamed layer directory or trash; all three are
+found by :meth:`SnapshotStore.collect_trash`. Rows never point at what is not there.
+
+Lock rule: SQLite's; directories are never changed after their rename. Nothing is synced: after a power cut
+the file system decides what of the last seconds is left.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import time
+from typing import NamedTuple
+
+from buildkit_py import digest
+from buildkit_py.database import Database
+from buildkit_py.digest import ChainID, DiffID, SnapshotID
+from buildkit_py.errors import NotFoundError, StoreError
+from buildkit_py.linux.identity import Identity
+from buildkit_py.snapshot import staging
+from buildkit_py.snapshot.layertree import LayerTree
+from buildkit_py.snapshot.removal import remove_tree
+from buildkit_py.snapshot.staging import Staged
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS layers (
+    id TEXT PRIMARY KEY, mode TEXT NOT NULL, diff_id TEXT, size INTEGER, files INTEGER, created REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS snapshots (
+    id TEXT PRIMARY KEY, parent TEXT, layer TEXT NOT NULL, chain_id TEXT, depth INTEGER NOT NULL,
+    created REAL NOT NULL, used REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS snapshots_parent ON snapshots (parent);
+CREATE INDEX IF NOT EXISTS snapshots_layer ON snapshots (layer);
+CREATE INDEX IF NOT EXISTS snapshots_chain ON snapshots (chain_id)
+"""
+MODES = ("ids", "single")
+MAX_LAYERS = 400
+"""Deeper stacks are squashed: the kernel takes 500 lower directories, and a lookup asks each."""
+_SQUASH_STEP = 200
+
+_CHAIN = """
+WITH RECURSIVE chain (id, parent, layer, chain_id, depth) AS (
+    SELECT id, parent, layer, chain_id, depth FROM snapshots WHERE id = ?
+    UNION ALL
+    SELECT s.id, s.parent, s.layer, s.chain_id, s.depth FROM snapshots s JOIN chain c ON s.id = c.parent
+)
+SELECT c.id, c.layer, l.diff_id, c.chain_id, l.size, l.mode, c.depth
+FROM chain c JOIN layers l ON l.id = c.layer ORDER BY c.depth
+"""
+
+
+class LayerInfo(NamedTuple):
+    snapshot: SnapshotID
+    layer: str
+    diff_id: DiffID | None
+    chain_id: ChainID | None
+    size: int | None
+    """Bytes on disk; None until measured (SnapshotStore.measure)."""
+    mode: str = "ids"
+
+
+class Usage(NamedTuple):
+    snapshot: SnapshotID
+    parent: SnapshotID | None
+    layer: str
+    size: int
+    """Bytes of the layer on disk, counted for each of the snapshots that share it (``shared``)."""
+    files: int
+    created: float
+    used: float
+    shared: int
+    children: int
+
+
+class SnapshotStore:
+    """Any number of threads and processes may use one store."""
+
+    def __init__(self, root: str, db: Database) -> None:
+        self._root = root + "/snapshots"
+        self._trash = self._root + "/.trash"
+        self._db = db
+        db.ensure(SCHEMA)
+        self._mode = ""
+        self._lock = threading.Lock()
+        self._token: staging.Token | None = None
+        self._count = 0
+        self._layers: dict[SnapshotID, tuple[str, ...]] = {}
+
+    def use(self, identity: Identity) -> None:
+        """Say who we are; before anything is read from or written to a layer directory."""
+        self._mode = "single" if identity.mode == "single" else "ids"
+
+    @property
+    def mode(self) -> str:
+        if not self._mode:
+            raise StoreError("the snapshot store is used before the process has entered its identity")
+        return self._mode
+
+    # writing
+
+    def prepare(self) -> Staged:
+        """A new empty layer directory, root 0755 0:0, for the caller to fill and commit."""
+        directory = f"{self._root}/{self.mode}"
+        with self._lock:
+            if self._token is None:
+                self._open_mode(directory)
+                self._token = staging.Token(self._root)
+            self._count += 1
+            base = f"{directory}/{staging.PREFIX}{self._token.name}-{self._count}"
+        staged = Staged(base, self._trash)
+        try:
+            os.mkdir(base, 0o700)
+            os.mkdir(staged.fs, 0o755)
+            os.mkdir(staged.work, 0o700)
+            # The store's own directory may be set-group-id, and the umask may be anything.
+            st = os.lstat(staged.fs)
+            if st.st_uid or st.st_gid:
+                os.chown(staged.fs, 0, 0)
+            if stat.S_IMODE(st.st_mode) != 0o755:
+                os.chmod(staged.fs, 0o755)
+        except OSError as e:
+            staged.abort()
+            raise StoreError(f"cannot make a layer directory in {directory}: {e.strerror}") from e
+        return staged
+
+    def _open_mode(self, directory: str) -> None:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        try:
+            # What the store's directory would bequeath to every file is not the image's.
+            os.removexattr(directory, "system.posix_acl_default")
+        except OSError:
+            pass
+
+    def commit(
+        self,
+        staged: Staged,
+        parent: SnapshotID | None,
+        *,
+        diff_id: DiffID | None = None,
+        id: SnapshotID | None = None,
+    ) -> SnapshotID:
+        """Make a staged directory a layer on ``parent`` and return the snapshot.
+
+        Nothing may be mounted on it any more. Where ``id`` exists already (another process was
+        faster), the staged directory is thrown away.
+        """
+        if staged.done:
+            raise StoreError("a staged layer directory is committed twice, or after it was aborted")
+        staging.remove_work(staged.work)
+        staged.owners.save(staged.owners_file)
+        layer = os.urandom(8).hex()
+        path = f"{self._root}/{self.mode}/{layer}"
+        os.rename(staged.base, path)
+        staged.done = True
+        snapshot = id or SnapshotID(os.urandom(12).hex())
+        with self._db.transaction():
+            fresh = not self.exists(snapshot)
+            if fresh:
+                self._forget_other_mode(snapshot)
+                self._db.run(
+                    "INSERT INTO layers VALUES (?, ?, ?, NULL, NULL, ?)",
+                    (layer, self.mode, diff_id, time.time()),
+                )
+                self._insert(snapshot, layer, parent, diff_id)
+        if not fresh:
+            staging.discard(path, self._trash)
+        return snapshot
+
+    def stack(
+        self, layer_of: SnapshotID, parent: SnapshotID | None, *, id: SnapshotID | None = None
+    ) -> SnapshotID:
+        """The layer of another snapshot on another parent: no file is touched."""
+        snapshot = id or SnapshotID(os.urandom(12).hex())
+        with self._db.transaction():
+            row = self._db.one(
+                "SELECT l.id, l.diff_id FROM snapshots s JOIN layers l ON l.id = s.layer WHERE s.id = ?",
+                (layer_of,),
+            )
+            if row is None:
+                raise NotFoundError(f"there is no snapshot {layer_of}")
+            if not self.exists(snapshot):
+                self._forget_other_mode(snapshot)
+                self._insert(snapshot, row[0], parent, row[1])
+        return snapshot
+
+    def _forget_other_mode(self, snapshot: SnapshotID) -> None:
+        # A user who got (or lost) subordinate ids since then; the files are found by collect_trash().
+        if self._db.run("DELETE FROM snapshots WHERE id = ?", (snapshot,)):
+            self._db.run("DELETE FROM layers WHERE id NOT IN (SELECT layer FROM snapshots)")
+
+    def _insert(
+        self, snapshot: SnapshotID, layer: str, parent: SnapshotID | None, diff_id: DiffID | None
+    ) -> None:
+        depth, above = 1, None
+        if parent is not None:
+            row = self._db.one("SELECT depth, chain_id FROM snapshots WHERE id = ?", (parent,))
+            if row is None:
+                raise NotFoundError(f"there is no snapshot {parent}")
+            depth, above = row[0] + 1, row[1]
+        chain = None
+        if diff_id is not None and (parent is None or above is not None):
+            chain = digest.chain_id(above, diff_id)
+        now = time.time()
+        self._db.run(
+            "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (snapshot, parent, layer, chain, depth, now, now),
+        )
+
+    def set_diff_id(self, id: SnapshotID, diff_id: DiffID) -> None:
+        """Remember the diff id of a snapshot's layer, and the chain ids that become known by it."""
+        with self._db.transaction():
+            row = self._db.one("SELECT layer FROM snapshots WHERE id = ?", (id,))
+            if row is None:
+                raise NotFoundError(f"there is no snapshot {id}")
+            self._db.run("UPDATE layers SET diff_id = ? WHERE id = ?", (diff_id, row[0]))
+            todo = [s for (s,) in self._db.all("SELECT id FROM snapshots WHERE layer = ?", (row[0],))]
+            while todo:
+                snapshot = todo.pop()
+                if self._set_chain(snapshot):
+                    todo += [
+                        s for (s,) in self._db.all("SELECT id FROM snapshots WHERE parent = ?", (snapshot,))
+                    ]
+
+    def _set_chain(self, snapshot: str) -> bool:
+        row = self._db.one(
+            "SELECT s.parent, p.chain_id, l.diff_id, s.chain_id FROM snapshots s"
+            " JOIN layers l ON l.id = s.layer LEFT JOIN snapshots p ON p.id = s.parent WHERE s.id = ?",
+            (snapshot,),
+        )
+        if row is None or row[2] is None or (row[0] is not None and row[1] is None):
+            return False
+        chain = digest.chain_id(row[1], row[2])
+        if chain == row[3]:
+            return False
+        self._db.run("UPDATE snapshots SET chain_id = ? WHERE id = ?", (chain, snapshot))
+        return True
+
+    # reading
+
+    def exists(self, id: SnapshotID) -> bool:
+        """Whether the snapshot is there (and, once the identity is known, usable by it)."""
+        row = self._db.one(
+            "SELECT l.mode FROM snapshots s JOIN layers l ON l.id = s.layer WHERE s.id = ?", (id,)
+        )
+        return row is not None and (not self._mode or row[0] == self._mode)
+
+    def by_chain_id(self, chain: ChainID) -> SnapshotID | None:
+        for snapshot, mode in self._db.all(
+            "SELECT s.id, l.mode FROM snapshots s JOIN layers l ON l.id = s.layer WHERE s.chain_id = ?"
+            " ORDER BY s.created",
+            (chain,),
+        ):
+            if not self._mode or mode == self._mode:
+                return SnapshotID(snapshot)
+        return None
+
+    def chain(self, id: SnapshotID | None) -> tuple[LayerInfo, ...]:
+        """The layers of a snapshot, lowest first. Raises NotFoundError."""
+        if id is None:
+            return ()
+        rows = self._db.all(_CHAIN, (id,))
+        if not rows or rows[0][6] != 1:
+            raise NotFoundError(f"there is no snapshot {id}")
+        return tuple(LayerInfo(*row[:6]) for row in rows)
+
+    def layer_path(self, info: LayerInfo) -> str:
+        """The host path of one layer's directory."""
+        return f"{self._root}/{info.mode}/{info.layer}/fs"
+
+    def layers(self, id: SnapshotID | None) -> tuple[str, ...]:
+        """The host paths to mount, topmost first; deep stacks come squashed."""
+        if id is None:
+            return ()
+        known = self._layers.get(id)
+        if known is None:
+            chain = self.chain(id)
+            paths = tuple(self.layer_path(info) for info in reversed(chain))
+            if len(chain) > MAX_LAYERS:
+                below = (len(chain) - 1) // _SQUASH_STEP * _SQUASH_STEP
+                paths = (*paths[: len(chain) - below], self._squashed(chain[below - 1].snapshot))
+            known = self._layers[id] = _distinct(paths)
+        return known
+
+    def tree(self, id: SnapshotID | None) -> LayerTree:
+        return LayerTree(self.layers(id), recorded=self._mode == "single")
+
+    def parent(self, id: SnapshotID) -> SnapshotID | None:
+        row = self._db.one("SELECT parent FROM snapshots WHERE id = ?", (id,))
+        if row is None:
+            raise NotFoundError(f"there is no snapshot {id}")
+        return None if row[0] is None else SnapshotID(row[0])
+
+    def touch(self, *ids: SnapshotID) -> None:
+        """Note that snapshots are in use now (prune spares what was used lately)."""
+        with self._db.transaction():
+            for id in ids:
+                self._db.run("UPDATE snapshots SET used = ? WHERE id = ?", (time.time(), id))
+
+    # squashing
+
+    def _squashed(self, id: SnapshotID) -> str:
+        """One directory that holds the whole tree of a snapshot, by hard links."""
+        from buildkit_py.snapshot.merge import link_tree
+
+        path = f"{self._root}/{self.mode}/squash-{id}"
+        if not os.path.isdir(path + "/fs"):
+            with self.prepare() as staged:
+                link_tree(self.tree(id), staged.fs, staged.owners)
+                staging.remove_work(staged.work)
+                staged.owners.save(staged.owners_file)
+                try:
+                    os.rename(staged.base, path)
+                    staged.done = True
+                except OSError:
+                    # Another process was faster.
+                    if not os.path.isdir(path + "/fs"):
+                        raise
+        return path + "/fs"
+
+    # removing
+
+    def remove(self, id: SnapshotID) -> int:
+        """Forget a snapshot; its layer goes to the trash when no other one uses it. Returns the bytes
+        that frees. Raises StoreError while other snapshots stand on it."""
+        row = self._db.one(
+            "SELECT s.layer, l.mode FROM snapshots s JOIN layers l ON l.id = s.layer WHERE s.id = ?", (id,)
+        )
+        if row is None:
+            return 0
+        layer, mode = row
+        size, _ = self.measure(layer)
+        with self._db.transaction():
+            if self._db.one("SELECT 1 FROM snapshots WHERE parent = ?", (id,)):
+                raise StoreError(f"snapshot {id} has others standing on it")
+            self._db.run("DELETE FROM snapshots WHERE id = ?", (id,))
+            last = self._db.one("SELECT 1 FROM snapshots WHERE layer = ?", (layer,)) is None
+            if last:
+                self._db.run("DELETE FROM layers WHERE id = ?", (layer,))
+        self._layers.pop(id, None)
+        directory = f"{self._root}/{mode}"
+        staging.discard(f"{directory}/squash-{id}", self._trash)
+        if not last:
+            return 0
+        staging.discard(f"{directory}/{layer}", self._trash)
+        return size
+
+    def collect_trash(self) -> int:
+        """Delete what was removed, and what crashed processes left; return the bytes freed."""
+        staging.sweep(self._root, MODES, self._trash)
+        for mode in MODES:
+            self._sweep_unnamed(mode)
+        freed = 0
+        try:
+            names = os.listdir(self._trash)
+        except FileNotFoundError:
+            return 0
+        for name in names:
+            freed += remove_tree(f"{self._trash}/{name}")
+        return freed
+
+    def _sweep_unnamed(self, mode: str) -> None:
+        directory = f"{self._root}/{mode}"
+        try:
+            names = [name for name in os.listdir(directory) if not name.startswith(staging.PREFIX)]
+        except FileNotFoundError:
+            return
+        rows = {row[0] for row in self._db.all("SELECT id FROM layers WHERE mode = ?", (mode,))}
+        rows |= {"squash-" + row[0] for row in self._db.all("SELECT id FROM snapshots")}
+        for name in names:
+            # A directory is renamed a moment before its row is written: leave the young ones alone.
+            if name not in rows and os.lstat(f"{directory}/{name}").st_ctime < time.time() - 60:
+                staging.discard(f"{directory}/{name}", self._trash)
+
+    # numbers
+
+    def measure(self, layer: str) -> tuple[int, int]:
+        """(bytes on disk, number of files) of a layer; walked once, then remembered."""
+        row = self._db.one("SELECT size, files, mode FROM layers WHERE id = ?", (layer,))
+        if row is None:
+            return 0, 0
+        if row[0] is not None:
+            return row[0], row[1]
+        size, files = _measure(f"{self._root}/{row[2]}/{layer}/fs")
+        self._db.run("UPDATE layers SET size = ?, files = ? WHERE id = ?", (size, files, layer))
+        return size, files
+
+    def usage(self) -> list[Usage]:
+        """What every snapshot takes, oldest first."""
+        rows = self._db.all(
+            "SELECT s.id, s.parent, s.layer, s.created, s.used,"
+            " (SELECT count(*) FROM snapshots o WHERE o.layer = s.layer),"
+            " (SELECT count(*) FROM snapshots c WHERE c.parent = s.id) FROM snapshots s ORDER BY s.created"
+        )
+        return [
+            Usage(id, parent, layer, *self.measure(layer), created, used, shared, children)
+            for id, parent, layer, created, used, shared, children in rows
+        ]
+
+    def close(self) -> None:
+        """Give the process's staging lock back (its end does that too)."""
+        if self._token is not None:
+            self._token.close()
+            self._token = None
+
+
+def _distinct(paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Overlayfs refuses a directory that is given twice; its lower occurrence shows nothing anyway…
+    unless something between hides it, which the upper occurrence then shows again. So the first counts."""
+    return tuple(dict.fromkeys(paths))
+
+
+def _measure(fs: str) -> tuple[int, int]:
+    size = files = 0
+    seen: set[int] = set()
+    todo = [fs]
+    while todo:
+        try:
+            listing = os.scandir(todo.pop())
+        except OSError:
+            continue
+        with listing:
+            for item in listing:
+                st = item.stat(follow_symlinks=False)
+                files += 1
+                if stat.S_ISDIR(st.st_mode):
+                    todo.append(item.path)
+                elif st.st_nlink > 1:
+                    if st.st_ino in seen:
+                        continue
+                    seen.add(st.st_ino)
+                size += st.st_blocks * 512
+    return size, files
