@@ -71,7 +71,8 @@ def _entry(name: str, kind: bytes, mode: int, link: str = "", size: int = 0) -> 
 
 
 def _busybox_members(source: Path) -> Iterator[Member]:
-    for name in "bin dev etc home proc root sys tmp usr usr/bin var var/tmp".split():
+    folders = ["bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var", "var/tmp"]
+    for name in folders:
         mode = 0o1777 if name.endswith("tmp") else 0o700 if name == "root" else 0o755
         yield _entry(name, tarfile.DIRTYPE, mode), None
     accounts = {

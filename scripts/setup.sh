@@ -33,7 +33,7 @@ missing_packages() {
 }
 
 # A dynamic busybox can't be an image of one file.
-busybox_is_static() { ! grep -q -a ld-linux "$(command -v busybox)"; }
+busybox_is_static() { LC_ALL=C ldd "$(command -v busybox)" 2>&1 | grep -q "not a dynamic"; }
 
 install_packages() {
     local packages="$*"
