@@ -1,0 +1,200 @@
+"""The content digest of a selection: what a copy's cache key holds instead of where its sources lay.
+
+SHA-256 over canonical records of (place below the destination, type and mode, uid, gid, size, device
+number, link target or SHA-256 of the data, xattrs), in the order of the selection. No time and no inode
+enters it, so it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+
+import xxhash
+
+from buildkit_py.cache.statcache import StatCache
+from buildkit_py.digest import Digest
+from buildkit_py.errors import PybuildError
+from buildkit_py.snapshot.listing import PLAIN, STAT_SIZE, Listing, Part, held_data
+from buildkit_py.snapshot.tree import Tree
+
+_FIELDS = struct.Struct("<IIIQQI")
+_VERSION = b"pybuild content 1\0"
+_RACY_NS = 20_000_000
+"""A file changed again within one tick of the kernel's clock (at most 10 ms) looks unchanged."""
+_SMALL = 65536
+_BATCH = 512
+
+
+def content_digest(
+    parts: Sequence[Part],
+    listing: Listing,
+    tree: Tree,
+    statcache: StatCache | None = None,
+    *,
+    owners: bool = False,
+    chmod: Callable[[int], int] | None = None,
+    variant: str = "",
+) -> Digest:
+    """Of what a copy of these parts would make.
+
+    ``owners``: the files' own ids count (else 0:0, or what a --chown names, which stands in the op).
+    ``chmod`` replaces modes before they are hashed, ``variant`` names that change for the memo.
+    Raises PybuildError where a file can't be read.
+    """
+    if statcache is None:
+        return _digest(parts, listing, owners, chmod, _Finder(listing, tree, {}))
+    signature = _signature(parts, listing, f"{owners}\0{variant}")
+    known = statcache.recall(signature)
+    if known is not None:
+        return known
+    finder = _Finder(listing, tree, statcache.table())
+    digest = _digest(parts, listing, owners, chmod, finder)
+    if finder.fresh:
+        statcache.learn(finder.fresh, set(listing.paths))
+    if listing.newest_ctime_ns() < listing.started_ns - _RACY_NS:
+        statcache.remember(signature, digest)
+    return digest
+
+
+def _signature(parts: Sequence[Part], listing: Listing, variant: str) -> bytes:
+    """Of everything that stat told; equal signatures mean equal content."""
+    h = xxhash.xxh3_128(listing.stats)
+    h.update("\0".join(listing.paths).encode("utf-8", "surrogateescape"))
+    rare = [(i, r[:3]) for i, r in listing.rare.items() if r[:3] != (0, 0, 0)]
+    text = repr((variant, [tuple(p) for p in parts], rare))
+    h.update(text.encode("utf-8", "surrogateescape"))
+    return h.digest()
+
+
+def _digest(
+    parts: Sequence[Part],
+    listing: Listing,
+    owners: bool,
+    chmod: Callable[[int], int] | None,
+    finder: _Finder,
+) -> Digest:
+    h = sha256(_VERSION)
+    for part in parts:
+        h.update(part.kind.encode() + b"\0")
+        batch: list[bytes] = []
+        for record in _records(part, listing, owners, chmod, finder):
+            batch.append(record)
+            if len(batch) == _BATCH:
+                h.update(b"".join(batch))
+                batch.clear()
+        h.update(b"".join(batch))
+        h.update(b"\0")
+    return Digest("sha256:" + h.hexdigest())
+
+
+def _records(
+    part: Part, listing: Listing, owners: bool, chmod: Callable[[int], int] | None, finder: _Finder
+) -> Iterator[bytes]:
+    pack, rare_rows, paths = _FIELDS.pack, listing.rare, listing.paths
+    for row in range(part.start, part.end):
+        size, _, _, _, mode = listing.stat(row)
+        found = finder.find(row, mode)
+        uid, gid, rdev, _ = rare_rows.get(row, PLAIN)
+        kind = stat.S_IFMT(mode)
+        if kind == stat.S_IFSOCK:
+            mode, kind = mode ^ stat.S_IFSOCK | stat.S_IFREG, stat.S_IFREG
+            size = 0
+        elif kind != stat.S_IFREG:
+            size = 0
+        if kind == stat.S_IFLNK:
+            mode = 0o120777
+        elif chmod is not None:
+            mode = chmod(mode)
+        if kind not in (stat.S_IFCHR, stat.S_IFBLK):
+            rdev = 0
+        if not owners:
+            uid = gid = 0
+        name = (part.prefix + paths[row][part.skip :]).encode("utf-8", "surrogateescape")
+        yield name + b"\0" + pack(mode, uid, gid, size, rdev, len(found)) + found
+
+
+class _Finder:
+    """What stat doesn't tell: data, link targets, xattrs; from the stat cache where that knows them."""
+
+    def __init__(self, listing: Listing, tree: Tree, table: dict[str, bytes]) -> None:
+        self.fresh: dict[str, bytes] = {}
+        self._listing = listing
+        self._tree = tree
+        self._table = table
+        self._newest = listing.started_ns - _RACY_NS
+        self._held = held_data(tree)
+
+    def find(self, row: int, mode: int) -> bytes:
+        listing = self._listing
+        path = listing.paths[row]
+        stats = listing.stats[row * STAT_SIZE : (row + 1) * STAT_SIZE]
+        known = self._table.get(path)
+        if known is not None and known.startswith(stats):
+            return known[STAT_SIZE:]
+        found = self._read(row, mode)
+        if listing.stat(row).ctime_ns < self._newest:
+            self.fresh[path] = bytes(stats) + found
+        return found
+
+    def _read(self, row: int, mode: int) -> bytes:
+        host = self._listing.host(row)
+        try:
+            if stat.S_ISLNK(mode):
+                target = self._tree.readlink(self._listing.entry(row))
+                return target.encode("utf-8", "surrogateescape") + self._xattrs(row)
+            if stat.S_ISSOCK(mode):
+                return sha256().digest()
+            if stat.S_ISREG(mode):
+                if self._held is not None:
+                    return sha256(self._held(self._listing.paths[row])).digest()
+                return file_digest(host) + self._xattrs(row)
+            return self._xattrs(row)
+        except OSError as e:
+            raise unreadable(self._listing.paths[row], e) from e
+
+    def _xattrs(self, row: int) -> bytes:
+        """Empty for none, else NUL, then name and value with their lengths: a link's target, which
+        stands before it, has no NUL."""
+        host = self._listing.host(row)
+        try:
+            if not os.listxattr(host, follow_symlinks=False):
+                return b""
+        except OSError as e:
+            if e.errno == errno.ENOTSUP:
+                return b""
+            raise
+        out = b""
+        for name, value in sorted(self._tree.xattrs(self._listing.entry(row)).items()):
+            key = os.fsencode(name)
+            out += struct.pack("<II", len(key), len(value)) + key + value
+        return b"\0" + out if out else b""
+
+
+def file_digest(host: str) -> bytes:
+    """SHA-256 of a regular file's data. Raises OSError."""
+    fd = os.open(host, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        data = os.read(fd, _SMALL)
+        h = sha256(data)
+        if len(data) == _SMALL:
+            buffer = memoryview(bytearray(1 << 20))
+            while n := os.readv(fd, [buffer]):
+                h.update(buffer[:n])
+        return h.digest()
+    finally:
+        os.close(fd)
+
+
+def unreadable(path: str, e: OSError) -> PybuildError:
+    if e.errno in (errno.EACCES, errno.EPERM):
+        hint = "change its mode, or keep it out of the build context with .dockerignore"
+    elif e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        hint = "it changed while it was read; build again"
+    else:
+        hint = ""
+    return PybuildError(f"cannot read {path or '.'}: {e.strerror}", hint=hint)
