@@ -131,6 +131,8 @@ class Exec(NamedTuple):
     """(name, soft, hard)"""
     devices: tuple[str, ...] = ()
     platform: str = ""
+    base: bool = True
+    """False: run on nothing (FROM scratch); then inputs start with the mounts' sources."""
 
 
 class Merge(NamedTuple):
