@@ -1,0 +1,474 @@
+"""One server that speaks the distribution API: a registry or a mirror of one.
+
+Here a request becomes an answer: the protocol is found out, credentials are given when they are asked for,
+failures that pass are tried again, redirects are followed. What a caller sees is a response below 400, or an
+error.
+
+Credentials go to nobody but the server they are for, and to the token server that it names: a redirect to
+another origin, or away from TLS, loses the Authorization header.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from buildkit_py.errors import NotFoundError, RegistryError
+from buildkit_py.registry import challenge, transport
+from buildkit_py.registry.credentials import Credential, Credentials
+from buildkit_py.registry.settings import HostSettings, is_loopback
+from buildkit_py.registry.transport import NotSpokenError, TransientError
+
+if TYPE_CHECKING:
+    import httpx
+
+_T = TypeVar("_T")
+
+ATTEMPTS = 5
+_FIRST_PAUSE = 0.25
+_MAX_PAUSE = 30.0
+_MAX_REDIRECTS = 10
+_MAX_ERROR_BODY = 16384
+_MAX_TOKEN_BODY = 1 << 20
+_TOKEN_MARGIN = 10.0
+"""Seconds before its end at which a token is no longer used."""
+_HUB_ADDRESS = "registry-1.docker.io"
+
+
+class _Token(NamedTuple):
+    value: str
+    expires: float
+
+    def __repr__(self) -> str:
+        return "_Token(…)"
+
+
+class Scheme(NamedTuple):
+    name: str
+    """``http`` or ``https``"""
+    certain: bool
+    """False: where it does not work, the next one is tried."""
+
+
+class Endpoint:
+    """Thread-safe. ``registry``: ``host[:port]``; ``prefix``: stands before each repository, empty or with a
+    ``/`` at its end."""
+
+    def __init__(
+        self,
+        registry: str,
+        settings: HostSettings,
+        credentials: Credentials,
+        *,
+        prefix: str = "",
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.registry = registry
+        self.address = _HUB_ADDRESS if registry == "docker.io" else registry
+        self.prefix = prefix
+        self._settings = settings
+        self._credentials = credentials
+        self._sleep = sleep
+        self._schemes = self._all_schemes = _schemes(self.address, settings)
+        self._lock = threading.Lock()
+        self._token_lock = threading.Lock()
+        self._clients: dict[str, httpx.Client] = {}
+        self._wants_basic = False
+        self._tokens: dict[str, _Token] = {}
+        self._bearer: dict[str, str] = {}
+        """Parameters of the last Bearer challenge; empty: not asked for so far."""
+
+    def close(self) -> None:
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+    def request(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        *,
+        scope: str = "pull",
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> Answer:
+        """Ask and read the whole answer. ``path``: below ``/v2/<repository>/``, or an absolute URL.
+
+        Raises NotFoundError for 404, RegistryError for everything else that is no success.
+        """
+
+        def once() -> Answer:
+            with self.stream(
+                method, repository, path, scope=scope, headers=headers, content=content
+            ) as response:
+                return Answer(response.status_code, response.headers, _body(response), str(response.url))
+
+        return self.persistently(once, attempts)
+
+    def persistently(self, once: Callable[[], _T], attempts: int = ATTEMPTS) -> _T:
+        """Call ``once`` until it returns, raises no TransientError, or was tried ``attempts`` times."""
+        for attempt in range(attempts):
+            try:
+                return once()
+            except TransientError as e:
+                if attempt + 1 == attempts:
+                    raise
+                self.pause(attempt, e.after)
+        raise AssertionError("unreachable")
+
+    def pause(self, attempt: int, asked: float = 0.0) -> None:
+        """Wait before another attempt: longer each time, somewhat at random, or as the server asked."""
+        pause = _FIRST_PAUSE * 2**attempt * random.uniform(0.75, 1.25)
+        self._sleep(min(max(pause, asked), _MAX_PAUSE))
+
+    @contextmanager
+    def stream(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        *,
+        scope: str = "pull",
+        headers: Mapping[str, str] | None = None,
+        content: bytes | Iterator[bytes] | None = None,
+        scopes: tuple[str, ...] = (),
+    ) -> Iterator[httpx.Response]:
+        """One attempt at a request; the response's body is still to be read.
+
+        ``scopes``: more access to ask a token server for, as ``repository:NAME:pull``.
+        """
+        import httpx
+
+        wanted = " ".join([f"repository:{self.prefix}{repository}:{scope}", *scopes])
+        response: httpx.Response | None = None
+        try:
+            try:
+                response = self._authorized(method, repository, path, wanted, headers, content)
+                self._check(response, repository)
+                yield response
+            finally:
+                if response is not None:
+                    response.close()
+        except httpx.HTTPError as e:
+            raise transport.explained(e, self.address) from e
+
+    def url(self, repository: str, path: str, scheme: str) -> str:
+        return f"{scheme}://{self.address}/v2/{self.prefix}{repository}/{path}"
+
+    def _authorized(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        wanted: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | Iterator[bytes] | None,
+    ) -> httpx.Response:
+        token = self._authorization(repository, wanted)
+        response = self._any_scheme(method, repository, path, headers, content, token)
+        if response.status_code != 401:
+            return response
+        response.read()
+        response.close()
+        if not self._learn(response.headers.get("WWW-Authenticate", ""), repository, wanted, token):
+            return response
+        if content is not None and not isinstance(content, bytes):
+            raise TransientError(
+                f"{self.address} asks for credentials in the middle of an upload", status=401
+            )
+        return self._any_scheme(
+            method, repository, path, headers, content, self._authorization(repository, wanted)
+        )
+
+    def _any_scheme(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | Iterator[bytes] | None,
+        token: str,
+    ) -> httpx.Response:
+        """Find out what the server speaks with the first request, then stay with it."""
+        import httpx
+
+        first: Exception | None = None
+        while True:
+            scheme = self._schemes[0]
+            url = path if "://" in path else self.url(repository, path, scheme.name)
+            try:
+                response = self._send(method, url, headers, content, token)
+                if not self._is_refusal_of_plain(response, scheme):
+                    self._settle(scheme)
+                    return response
+                response.close()
+                first = first or NotSpokenError(f"{self.address} does not speak plain http")
+            except httpx.TransportError as e:
+                error = transport.explained(e, self.address)
+                garbled = isinstance(error, NotSpokenError) or isinstance(
+                    e, httpx.RemoteProtocolError | httpx.ReadError
+                )
+                if scheme.certain or not garbled:
+                    with self._lock:
+                        self._schemes = self._schemes if first is None else self._all_schemes
+                    raise (first or error) from e
+                first = error
+            self._advance(scheme)
+
+    def _is_refusal_of_plain(self, response: httpx.Response, scheme: Scheme) -> bool:
+        """Whether this is how a TLS server turns plain http away: Go, nginx and Apache answer 400."""
+        return scheme.name == "http" and not scheme.certain and response.status_code == 400
+
+    def _settle(self, scheme: Scheme) -> None:
+        if not scheme.certain:
+            with self._lock:
+                self._schemes = [Scheme(scheme.name, True)]
+
+    def _advance(self, failed: Scheme) -> None:
+        """Go on to the next scheme (the last one is certain). Another thread may have done it."""
+        with self._lock:
+            if self._schemes[0] == failed:
+                self._schemes = self._schemes[1:]
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None,
+        content: bytes | Iterator[bytes] | None,
+        authorization: str,
+    ) -> httpx.Response:
+        import httpx
+
+        home = _origin(httpx.URL(f"{self._schemes[0].name}://{self.address}"))
+        current = httpx.URL(url)
+        for _ in range(_MAX_REDIRECTS):
+            own = _origin(current) == home
+            sent = dict(headers or {})
+            if authorization and own:
+                sent["Authorization"] = authorization
+            client = self._client(current.scheme, own)
+            request = client.build_request(method, current, headers=sent, content=content)
+            response = client.send(request, stream=True, auth=None)
+            if response.status_code not in (301, 302, 303, 307, 308) or method not in ("GET", "HEAD"):
+                return response
+            target = current.join(response.headers.get("Location", ""))
+            response.close()
+            self._check_redirect(current, target)
+            current = target
+        raise RegistryError(f"{self.address} redirects without end")
+
+    def _check_redirect(self, source: httpx.URL, target: httpx.URL) -> None:
+        if target.scheme not in ("http", "https") or not target.host:
+            raise RegistryError(f"{self.address} redirects to an address that is not http or https")
+        if source.scheme == "https" and target.scheme == "http" and not self._settings.insecure:
+            raise RegistryError(f"{self.address} redirects from https to plain http, to {target.host}")
+
+    def _client(self, scheme: str, own: bool) -> httpx.Client:
+        """Ours trusts as the settings say; every other server is met by an ordinary client."""
+        key = f"{scheme} own" if own else scheme
+        with self._lock:
+            client = self._clients.get(key)
+            if client is None:
+                direct = own and is_loopback(self.address)
+                settings = self._settings if own else HostSettings()
+                client = transport.client(settings, direct=direct, tls=scheme == "https")
+                self._clients[key] = client
+            return client
+
+    def _authorization(self, repository: str, wanted: str) -> str:
+        """The header's value as far as we know already; empty: none."""
+        if self._bearer:
+            token = self._tokens.get(wanted)
+            if token is None or token.expires < time.monotonic():
+                with self._token_lock:
+                    token = self._tokens.get(wanted)
+                    if token is None or token.expires < time.monotonic():
+                        token = self._fetch_token(repository, wanted)
+                        self._tokens[wanted] = token
+            return f"Bearer {token.value}"
+        credential = self._credentials.of(self.registry, repository) if self._wants_basic else None
+        return "" if credential is None else _basic(credential)
+
+    def _learn(self, header: str, repository: str, wanted: str, used: str) -> bool:
+        """Take a 401 in; whether trying again makes sense."""
+        for asked in challenge.parse(header):
+            if asked.scheme == "bearer" and asked.parameters.get("realm"):
+                self._tokens.pop(wanted, None)
+                self._bearer = asked.parameters
+                return True
+            if asked.scheme == "basic" and not used:
+                credential = self._credentials.of(self.registry, repository)
+                if credential is not None and credential.username:
+                    self._wants_basic = True
+                    return True
+        return False
+
+    def _fetch_token(self, repository: str, wanted: str) -> _Token:
+        """Exchange who we are for a token (distribution spec, auth/token)."""
+        return self.persistently(lambda: self._ask_for_token(repository, wanted))
+
+    def _ask_for_token(self, repository: str, wanted: str) -> _Token:
+        import httpx
+
+        credential = self._credentials.of(self.registry, repository)
+        try:
+            realm = httpx.URL(self._bearer["realm"])
+        except httpx.InvalidURL as e:
+            raise RegistryError(f"{self.address} names an invalid token server") from e
+        self._check_realm(realm)
+        service = self._bearer.get("service", "")
+        client = self._client(realm.scheme, realm.host == _host_of(self.address))
+        try:
+            if credential is not None and credential.identity_token:
+                form = {
+                    "grant_type": "refresh_token",
+                    "service": service,
+                    "client_id": "pybuild",
+                    "scope": wanted,
+                    "refresh_token": credential.identity_token,
+                }
+                request = client.build_request("POST", realm, data=form)
+            else:
+                query = [("service", service)] if service else []
+                query += [("scope", one) for one in wanted.split(" ")]
+                headers = {"Authorization": _basic(credential)} if credential is not None else {}
+                request = client.build_request(
+                    "GET", realm.copy_with(params=[*realm.params.multi_items(), *query]), headers=headers
+                )
+            response = client.send(request, stream=True, auth=None)
+            try:
+                body = _body(response, _MAX_TOKEN_BODY)
+            finally:
+                response.close()
+        except httpx.HTTPError as e:
+            raise transport.explained(e, realm.host) from e
+        return self._read_token(response, body, realm.host)
+
+    def _check_realm(self, realm: httpx.URL) -> None:
+        """Credentials travel to the token server: over TLS, unless the registry itself is without."""
+        plain = self._schemes[0].name == "http" or self._settings.insecure
+        if realm.scheme == "https" or (
+            realm.scheme == "http" and (plain or is_loopback(realm.netloc.decode()))
+        ):
+            return
+        raise RegistryError(f"{self.address} names a token server that is not reached by https: {realm.host}")
+
+    def _read_token(self, response: httpx.Response, body: bytes, host: str) -> _Token:
+        import json
+
+        if response.status_code >= 400:
+            raise self._failure(response, body, f"the token server {host}")
+        try:
+            document = json.loads(body)
+            value = document.get("token") or document.get("access_token")
+            seconds = float(document.get("expires_in") or 60)
+        except (ValueError, AttributeError, TypeError, RecursionError) as e:
+            raise RegistryError(f"the token server {host} answers with something that is not a token") from e
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
+            raise RegistryError(f"the token server {host} answers without a token")
+        return _Token(value, time.monotonic() + max(seconds - _TOKEN_MARGIN, 1.0))
+
+    def _check(self, response: httpx.Response, repository: str) -> None:
+        if response.status_code < 400:
+            return
+        body = _body(response)
+        raise self._failure(response, body, f"{self.registry}/{repository}")
+
+    def _failure(self, response: httpx.Response, body: bytes, what: str) -> RegistryError | NotFoundError:
+        status = response.status_code
+        said = _said(body)
+        message = f"{what}: {said or response.reason_phrase or 'error'} (HTTP {status})"
+        if status == 404:
+            return NotFoundError(message, hint="check the image's name and tag")
+        if status in (401, 403):
+            return RegistryError(message, status=status, hint=self._login_hint())
+        if status == 429 or status >= 500:
+            hint = "the registry limits requests; log in, or use a mirror" if status == 429 else ""
+            after = _seconds(response.headers.get("Retry-After", ""))
+            return TransientError(message, status=status, hint=hint, after=after)
+        return RegistryError(message, status=status)
+
+    def _login_hint(self) -> str:
+        hint = f"it does not exist, or needs other credentials: `docker login {self.registry}` writes them"
+        problems = self._credentials.problems
+        return f"{hint} ({problems[-1]})" if problems else hint
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+def _schemes(address: str, settings: HostSettings) -> list[Scheme]:
+    """The protocols to try in order (see buildkit_py.registry.settings)."""
+    if settings.http:
+        return [Scheme("http", True)]
+    if settings.insecure:
+        return [Scheme("https", False), Scheme("http", True)]
+    if is_loopback(address) and settings.http is None and not settings.ca and not settings.keypair:
+        return [Scheme("http", False), Scheme("https", True)]
+    return [Scheme("https", True)]
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int]:
+    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+
+
+def _host_of(address: str) -> str:
+    if address.startswith("["):
+        return address[1 : address.index("]")]
+    return address.partition(":")[0].lower()
+
+
+def _basic(credential: Credential) -> str:
+    import base64
+
+    return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
+
+
+def _body(response: httpx.Response, limit: int = 0) -> bytes:
+    """The body, up to a limit that no document of a registry exceeds."""
+    limit = limit or (_MAX_ERROR_BODY if response.status_code >= 400 else 5 << 20)
+    parts: list[bytes] = []
+    size = 0
+    for part in response.iter_raw():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            if response.status_code >= 400:
+                break
+            raise RegistryError(f"{response.url.host} answers with more than {limit} bytes", status=200)
+    return b"".join(parts)
+
+
+def _said(body: bytes) -> str:
+    """What the registry says for itself (distribution spec, error codes), fit to be printed."""
+    import json
+
+    try:
+        errors = json.loads(body)["errors"]
+        texts = [str(e.get("message") or e.get("code") or "") for e in errors]
+        detail = [str(e["detail"]) for e in errors if isinstance(e.get("detail"), str)]
+        text = "; ".join(t for t in [*texts, *detail] if t)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        text = ""
+    return "".join(c if c.isprintable() else "?" for c in text)[:300]
+
+
+def _seconds(retry_after: str) -> float:
+    """The seconds form of Retry-After; its date form is left to our own pauses."""
+    return (
+        float(retry_after)
+        if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 6
+        else 0.0
+    )
