@@ -33,7 +33,11 @@ missing_packages() {
 }
 
 # A dynamic busybox can't be an image of one file.
-busybox_is_static() { LC_ALL=C ldd "$(command -v busybox)" 2>&1 | grep -q "not a dynamic"; }
+busybox_is_static() {
+    local answer
+    answer=$(LC_ALL=C ldd "$(command -v busybox)" 2>&1 || true) # its exit status is 1 for a static program
+    [[ $answer == *"not a dynamic"* ]]
+}
 
 install_packages() {
     local packages="$*"

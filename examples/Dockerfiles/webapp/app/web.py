@@ -10,7 +10,9 @@ notes: list[str] = []
 
 @app.get("/")
 def list_notes():
-    return jsonify(service="webapp", version=os.environ.get("WEBAPP_VERSION", ""), uid=os.getuid(), notes=notes)
+    return jsonify(
+        service="webapp", version=os.environ.get("WEBAPP_VERSION", ""), uid=os.getuid(), notes=notes
+    )
 
 
 @app.post("/")
