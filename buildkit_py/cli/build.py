@@ -137,17 +137,13 @@ def run(args: Args) -> int:
     quiet = args.flag("quiet")
     if any(o.get("dest") == "-" for o in request.outputs) and sys.stdout.isatty():
         raise UsageError("an archive is not written to a terminal", hint="redirect stdout, or give dest=FILE")
-    from buildkit_py.engine import Engine
-    from buildkit_py.progress.display import open_display
+    from buildkit_py.cli.session import Session
 
-    display = open_display("quiet" if quiet else args.text("progress"))
-    engine = Engine()
-    try:
-        result = engine.build(request, display)
-    finally:
-        display.close()
-        engine.close()
+    with Session("quiet" if quiet else args.text("progress")) as session:
+        result = session.engine.build(request, session.display)
     _write_files(args, result)
+    if result.text:
+        print(result.text)
     if quiet and result.image_id:
         print(result.image_id)
     if not quiet and (result.warnings or request.call == "check"):

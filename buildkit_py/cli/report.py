@@ -37,9 +37,10 @@ RULE = "-" * 20
 class Style:
     """Escape sequences for a terminal that wants colours, empty texts otherwise."""
 
-    __slots__ = ("bold", "dim", "off", "red", "yellow")
+    __slots__ = ("bold", "dim", "green", "off", "red", "yellow")
 
     def __init__(self, colour: bool) -> None:
+        self.green = "\x1b[32m" if colour else ""
         self.red = "\x1b[31m" if colour else ""
         self.yellow = "\x1b[33m" if colour else ""
         self.bold = "\x1b[1m" if colour else ""

@@ -136,17 +136,11 @@ def run(args: Args) -> int:
     request = translate(args)
     if request.terminal and request.interactive and not sys.stdin.isatty():
         raise UsageError("-t needs a terminal on stdin", hint="leave -t out when stdin is a pipe or a file")
-    from buildkit_py.engine import Engine
-    from buildkit_py.progress.display import open_display
+    from buildkit_py.cli.session import Session
 
     # A display that has nothing to show costs nothing; it is there for a pull.
-    display = open_display("quiet" if args.flag("quiet") else "auto")
-    engine = Engine()
-    try:
-        return engine.run(request, display, started=display.close)
-    finally:
-        display.close()
-        engine.close()
+    with Session("quiet" if args.flag("quiet") else "auto", passes_signals=True) as session:
+        return session.engine.run(request, session.display, session.display.close)
 
 
 COMMAND = Command(

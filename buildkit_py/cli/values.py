@@ -130,6 +130,27 @@ def size(text: str, option: str) -> int:
     return result
 
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def seconds(text: str, option: str) -> float:
+    """``24h``, ``1h30m``, ``90s``, ``7d``: Go's durations and days and weeks; a bare number is seconds."""
+    result, number = 0.0, ""
+    for char in text.strip() + ("s" if text[-1:].isdigit() else ""):
+        if char.isdigit() or char == ".":
+            number += char
+            continue
+        try:
+            result += float(number) * _SECONDS[char]
+        except (ValueError, KeyError):
+            number = "?"
+            break
+        number = ""
+    if number or not text.strip():
+        raise UsageError(f"{option}: '{text}' is not a duration", hint="for example 24h or 7d")
+    return result
+
+
 def ulimits(texts: tuple[str, ...], option: str = "--ulimit") -> tuple[tuple[str, int, int], ...]:
     """``name=soft[:hard]``."""
     result = []

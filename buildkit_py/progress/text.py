@@ -13,10 +13,8 @@ LONGEST = 16384
 
 # Controls of C0 and C1, DEL, and the line and paragraph separators that some terminals obey.
 # Tab and line feed become spaces: a name of several lines stays readable in one.
-_CONTROLS: dict[int, str | None] = dict.fromkeys((*range(32), *range(127, 160), 0x2028, 0x2029)) | {
-    9: " ",
-    10: " ",
-}
+_CONTROLS: dict[int, str | None] = dict.fromkeys((*range(32), *range(127, 160), 0x2028, 0x2029))
+_CONTROLS |= {9: " ", 10: " "}
 
 
 def clean(text: str, *, colour: bool = False) -> str:

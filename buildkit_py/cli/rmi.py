@@ -1,0 +1,45 @@
+"""``pybuild rmi``"""
+
+from __future__ import annotations
+
+from buildkit_py.cli import report
+from buildkit_py.cli.command import Args, Argument, Command, flag
+from buildkit_py.errors import NotFoundError, PybuildError
+
+
+def run(args: Args) -> int:
+    from buildkit_py.engine import Engine
+
+    engine = Engine()
+    status = 0
+    try:
+        for name in args.texts("images"):
+            # As docker does: one that can't be removed does not keep the others.
+            try:
+                removed = engine.images.remove(name, force=args.flag("force"))
+            except NotFoundError as error:
+                if not args.flag("force"):
+                    status = report.show(error)
+                continue
+            except PybuildError as error:
+                status = report.show(error)
+                continue
+            for tag in removed.untagged:
+                print("Untagged:", tag)
+            for digest in removed.deleted:
+                print("Deleted:", digest)
+    finally:
+        engine.close()
+    return status
+
+
+COMMAND = Command(
+    "rmi",
+    "Remove images.\n\nA name is taken away; an image goes with its last name. What it takes on disk is "
+    "freed by 'pybuild prune'.",
+    (
+        flag("-f", "--force", help="Remove an image by id with all its names; never mind missing ones"),
+        Argument("images", metavar="IMAGE...", many=True),
+    ),
+    run,
+)
