@@ -48,32 +48,39 @@ class _Item(NamedTuple):
     """None for a whiteout."""
 
 
-def write_layer(
+def write_tar(
     fs: str, write: Callable[[bytes], object], *, owners: Owners | None = None, lower: Tree | None = None
-) -> DiffID:
-    """Write the tar of the layer directory ``fs`` to a callable; return its digest.
+) -> None:
+    """Write the tar of the layer directory ``fs`` to a callable.
 
     ``owners``: what is recorded by path (default: as the layer's ``owners`` file has it). ``lower``: the
     tree below; where it has no directory, an opaque mark, which overlayfs sets on every new directory,
     is left out. Raises StoreError where a file changes meanwhile or has a name that a layer can't hold.
     """
-    hasher = sha256()
-
-    def hashed(data: bytes) -> None:
-        hasher.update(data)
-        write(data)
-
     if owners is None:
         owners = records.load(fs)
     root = os.open(fs, _DIRECTORY)
     try:
-        writer = TarWriter(hashed)
+        writer = TarWriter(write)
         _LayerWriter(writer, root, owners or Owners(), lower).directory_below("", root)
         writer.close()
     except OSError as e:
         raise StoreError(f"cannot read the layer {fs}: {e.strerror} {e.filename or ''}") from e
     finally:
         os.close(root)
+
+
+def write_layer(
+    fs: str, write: Callable[[bytes], object], *, owners: Owners | None = None, lower: Tree | None = None
+) -> DiffID:
+    """As write_tar(), with the digest of what is written (buildkit_py.layer.compress takes its own)."""
+    hasher = sha256()
+
+    def hashed(data: bytes) -> None:
+        hasher.update(data)
+        write(data)
+
+    write_tar(fs, hashed, owners=owners, lower=lower)
     return DiffID("sha256:" + hasher.hexdigest())
 
 
