@@ -39,6 +39,14 @@ def parse(data: bytes, path: str = "Dockerfile") -> Dockerfile:
     meaning is found by semantics.check. Bytes that are not UTF-8 become U+FFFD.
     """
     lexer = Lexer(data, path)
+    dockerfile = read(lexer)
+    if not dockerfile.instructions:
+        raise lexer.error("the file has no instructions", 0)
+    return dockerfile
+
+
+def read(lexer: Lexer) -> Dockerfile:
+    """As ``parse``, but the file may be without instructions."""
     instructions: list[Instruction] = []
     warnings: list[ParseWarning] = []
     while (line := lexer.next()) is not None:
@@ -49,16 +57,15 @@ def parse(data: bytes, path: str = "Dockerfile") -> Dockerfile:
                 ParseWarning("NoEmptyContinuation", message, Range(line.start, instruction.range.end))
             )
         instructions.append(instruction)
-    if not instructions:
-        raise lexer.error("the file has no instructions", 0)
     return Dockerfile(
-        path, lexer.lines, lexer.escape, tuple(lexer.directives), tuple(instructions), tuple(warnings)
+        lexer.path, lexer.lines, lexer.escape, tuple(lexer.directives), tuple(instructions), tuple(warnings)
     )
 
 
 def _instruction(lexer: Lexer, line: JoinedLine, text: str, depth: int) -> Instruction:
     written, rest = split_first(text)
     name = written.lower()
+    rest = rest.lstrip(SPACE)
     flags: tuple[str, ...] = ()
     if rest.startswith("--"):
         flags, rest = take_flags(rest, lexer.escape)
