@@ -122,10 +122,17 @@ class ImageStore:
 
     def find(self, text: str, wanted: str = "") -> Image:
         """An image by reference, id or unambiguous beginning of an id. Raises NotFoundError, UsageError."""
-        image = self._by_text(text, wanted)
+        image = self.match(text, wanted)
         if image is None:
             raise NotFoundError(f"no such image: {text}", hint="`pybuild images` lists what is here")
         return image._replace(names=self._names_of(image.id))
+
+    def is_target(self, name: str, image: Image, digest: Digest) -> bool:
+        """Whether a registry that names this digest for a tag means what the store has under the name."""
+        row = self._db.one("SELECT target, kind FROM names WHERE name = ?", (name,))
+        if row is None:
+            return False
+        return digest == row[0] if row[1] == "index" else digest == image.manifest
 
     def by_id(self, image_id: Digest) -> Image | None:
         row = self._db.one(f"SELECT {_COLUMNS} FROM images WHERE id = ?", (image_id,))
@@ -233,7 +240,8 @@ class ImageStore:
         """Blobs of layers: they can be fetched or made again, so pruning may take them."""
         return {Digest(row[0]) for row in self._db.all("SELECT DISTINCT digest FROM layer_blobs")}
 
-    def _by_text(self, text: str, wanted: str) -> Image | None:
+    def match(self, text: str, wanted: str = "") -> Image | None:
+        """As find(), but None where there is no such image; names are not filled in."""
         if is_valid(text):
             return self.by_any_digest(Digest(text))
         try:

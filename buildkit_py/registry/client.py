@@ -136,7 +136,7 @@ class RegistryClient:
         *,
         finished: Callable[[], Uploaded] | None = None,
     ) -> Uploaded:
-        """Send a blob of unknown size while it is being made: one PATCH with all data, then PUT with the digest.
+        """Send a blob while it is being made, of unknown size: one PATCH with all data, PUT with the digest.
 
         ``produce`` makes the bytes; it is called again where an attempt fails on the way. ``finished`` tells
         digest and size after the last byte, for a producer that hashes in another thread; without it they

@@ -1,0 +1,320 @@
+"""Images as bases: found here or in a registry, fetched and unpacked when a step first needs their files.
+
+``resolve`` fetches documents alone: index, manifest, config. ``unpack`` fetches the layers that are not
+unpacked yet, several at once, and unpacks each while it comes. A layer is believed when blob digest and
+diff id are right; a layer that fails leaves nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from buildkit_py import digest as digests
+from buildkit_py.content.store import ContentStore
+from buildkit_py.digest import ChainID, DiffID, Digest, SnapshotID
+from buildkit_py.errors import ImageError, NotFoundError, PybuildError, RegistryError
+from buildkit_py.image import reference
+from buildkit_py.image.assemble import LayerBlob
+from buildkit_py.image.reference import Reference
+from buildkit_py.image.store import Image, ImageStore
+from buildkit_py.llb.result import ResolvedImage
+from buildkit_py.oci import documents, media, platform
+from buildkit_py.progress.events import Emit, StatusEvent, ignore
+
+if TYPE_CHECKING:
+    from buildkit_py.linux.identity import Identity
+    from buildkit_py.registry.client import Fetched, RegistryClient
+    from buildkit_py.snapshot.store import SnapshotStore
+    from buildkit_py.source.arrival import Arrival
+
+CONNECTIONS = 3
+"""Layers that are fetched at once; more gain nothing and look rude to a registry."""
+_MAX_NESTING = 3
+"""Indexes that point to indexes."""
+
+
+class Stream(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Layer(NamedTuple):
+    """A layer of an image, as its manifest describes it; the diff id is the config's claim."""
+
+    blob: LayerBlob
+    diff_id: DiffID
+    chain_id: ChainID
+
+
+class ImageSources:
+    """``client_factory`` is called when a registry is first needed."""
+
+    def __init__(
+        self,
+        content: ContentStore,
+        images: ImageStore,
+        snapshots: SnapshotStore,
+        client_factory: Callable[[], RegistryClient],
+    ) -> None:
+        self._content = content
+        self._images = images
+        self._snapshots = snapshots
+        self._client_factory = client_factory
+        self._client: RegistryClient | None = None
+        self._identity: Identity | None = None
+        self._resolved: dict[tuple[str, str, bool], ResolvedImage] = {}
+
+    def use(self, identity: Identity) -> None:
+        """Say who we are; before the first unpack."""
+        self._identity = identity
+
+    @property
+    def client(self) -> RegistryClient:
+        if self._client is None:
+            self._client = self._client_factory()
+        return self._client
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+
+    def resolve(self, ref: str, platform: str, pull: bool = False) -> ResolvedImage:
+        """The image that a reference or image id means for a platform: the one that is here, else what its
+        registry has. ``pull``: ask the registry in any case.
+
+        An image that exists for one platform alone is taken whatever that is (its config tells).
+        Raises NotFoundError, RegistryError, ImageError, UsageError.
+        """
+        key = (ref, platform, pull)
+        if key not in self._resolved:
+            image = self.find(ref, platform, pull)
+            self._resolved[key] = ResolvedImage(ref, image.manifest or image.id, image.config)
+        return self._resolved[key]
+
+    def find(self, ref: str, wanted: str, pull: bool = False) -> Image:
+        """As resolve(), the image itself."""
+        image = self._images.match(ref, wanted)
+        if image is not None and not pull:
+            return image
+        if digests.is_valid(ref):
+            if image is None:
+                raise NotFoundError(f"no such image: {ref}")
+            return image
+        name = reference.parse(ref)
+        other = image or self._images.match(ref)
+        if other is not None and other.manifest is None and not pull:
+            return other
+        try:
+            return self._fetch(name, wanted, image)
+        except (NotFoundError, RegistryError):
+            if other is not None and not pull:
+                return other
+            raise
+
+    def pull(self, ref: str, wanted: str, emit: Emit = ignore, vertex: str = "") -> Image:
+        """Fetch what the registry has now, layers included, and unpack it."""
+        image = self.find(ref, wanted, pull=True)
+        self.unpack(image.manifest or image.id, emit, vertex)
+        return image
+
+    def unpack(self, digest: Digest, emit: Emit = ignore, vertex: str = "") -> SnapshotID | None:
+        """The snapshot of an image's files by manifest digest or image id; None for an image without layers.
+
+        Raises NotFoundError where a layer is neither here nor in a registry, ImageError for a layer that
+        is not what it should be, RegistryError, StoreError.
+        """
+        image = self._images.by_any_digest(digest)
+        if image is None:
+            raise NotFoundError(
+                f"the image {digest} is not here any more", hint="build again; it will be fetched"
+            )
+        chains = chain_ids(image.diff_ids)
+        done = len(chains)
+        parent: SnapshotID | None = None
+        while done and (parent := self._snapshots.by_chain_id(chains[done - 1])) is None:
+            done -= 1
+        if done < len(chains):
+            parent = self._unpack_above(self.layers(image)[done:], parent, emit, vertex)
+        return parent
+
+    def layers(self, image: Image) -> list[Layer]:
+        """The layers as they can be fetched. Raises NotFoundError for an image that was built here, whose
+        layers are snapshots or nothing."""
+        manifest = self._images.manifest(image)
+        if manifest is None:
+            raise NotFoundError(
+                f"the layers of image {image.id[7:19]} were removed from the store", hint="build it again"
+            )
+        blobs = [
+            LayerBlob(media.LAYERS[d["mediaType"]], Digest(d["digest"]), d["size"])
+            for d in manifest["layers"]
+        ]
+        return [Layer(*each) for each in zip(blobs, image.diff_ids, chain_ids(image.diff_ids), strict=True)]
+
+    def ensure_blob(self, blob: LayerBlob, emit: Emit = ignore, vertex: str = "") -> bool:
+        """Have a blob in the content store, from a registry where it is missing; False where none has it."""
+        if self._content.has(blob.digest) and self._content.size(blob.digest) == blob.size:
+            return True
+        for registry, repository in self._images.origins(blob.digest):
+            try:
+                with self._content.writer(hashing=False) as writer:
+                    for chunk in self.client.blob(registry, repository, blob.digest, blob.size):
+                        writer.write(chunk)
+                    writer.commit(blob.digest)
+                return True
+            except (NotFoundError, RegistryError):
+                self._images.forget_origin(blob.digest, registry, repository)
+        return False
+
+    # resolving
+
+    def _fetch(self, ref: Reference, wanted: str, known: Image | None) -> Image:
+        """Ask the registry; ``known`` is what we have under this name."""
+        if known is not None and known.manifest is not None and self._unchanged(ref, known):
+            return known
+        fetched = self.client.fetch_manifest(ref.registry, ref.repository, ref.digest or ref.tag)
+        top = fetched
+        image_id, manifest = self._fetch_image(ref, fetched, wanted)
+        name = str(ref.with_digest(ref.digest) if ref.digest else ref)
+        if top.digest != manifest:
+            self._content.write(top.data)
+            self._images.tag(name, top.digest, "index")
+        else:
+            self._images.tag(name, image_id)
+        self._images.remember_repo_digest(ref.name, manifest, image_id)
+        image = self._images.by_manifest(manifest)
+        if image is None:
+            raise NotFoundError(f"the image {ref} was removed while it was being fetched")
+        return image
+
+    def _unchanged(self, ref: Reference, known: Image) -> bool:
+        """Whether a tag still means what we have. HEAD is free where GET counts against a limit."""
+        if ref.digest:
+            return True
+        told = self.client.manifest_digest(ref.registry, ref.repository, ref.tag)
+        return told is not None and self._images.is_target(str(ref), known, told)
+
+    def _fetch_image(self, ref: Reference, fetched: Fetched, wanted: str) -> tuple[Digest, Digest]:
+        """Store the documents of the image for a platform; (image id, manifest digest)."""
+        from buildkit_py.oci import validate
+
+        what = str(ref)
+        for _ in range(_MAX_NESTING):
+            if not validate.is_index(fetched.data, fetched.media_type):
+                break
+            validate.index(fetched.data, f"the index of {what}")
+            entries = documents.index(fetched.data)["manifests"]
+            entry = documents.select(entries, platform.parse(wanted))
+            if entry is None:
+                offered = ", ".join(documents.platforms(entries)) or "none that it names"
+                raise NotFoundError(f"{what} is not made for {wanted}", hint=f"its platforms: {offered}")
+            fetched = self.client.fetch_manifest(ref.registry, ref.repository, entry["digest"])
+        checked = validate.manifest(fetched.data, f"the manifest of {what}")
+        if checked.config.media_type not in media.CONFIGS:
+            raise ImageError(
+                f"{what} is no container image but an artifact ({checked.config.media_type[:100]!r})"
+            )
+        config = self.client.fetch_blob(
+            ref.registry, ref.repository, Digest(checked.config.digest), checked.config.size
+        )
+        diff_ids = validate.config(config, f"the config of {what}").rootfs.diff_ids
+        if len(diff_ids) != len(checked.layers):
+            raise ImageError(f"{what} has {len(checked.layers)} layers, but its config names {len(diff_ids)}")
+        for layer in checked.layers:
+            self._images.remember_origin(Digest(layer.digest), ref.registry, ref.repository)
+        return self._images.put(config, manifest=fetched.data), fetched.digest
+
+    # unpacking
+
+    def _unpack_above(
+        self, layers: list[Layer], parent: SnapshotID | None, emit: Emit, vertex: str
+    ) -> SnapshotID | None:
+        from buildkit_py.source.download import Downloads
+
+        missing = [layer.blob for layer in layers if not self._is_here(layer.blob)]
+        with Downloads(self._content, missing, self._fetcher, CONNECTIONS, emit, vertex) as downloads:
+            for layer in layers:
+                parent = self._unpack_one(layer, parent, downloads.arrival(layer.blob.digest), emit, vertex)
+        return parent
+
+    def _is_here(self, blob: LayerBlob) -> bool:
+        return self._content.has(blob.digest) and self._content.size(blob.digest) == blob.size
+
+    def _fetcher(self, blob: LayerBlob) -> Callable[[], Iterator[bytes]]:
+        """How to fetch a blob: from the first repository that is known to hold it. Called in any thread."""
+        origins = self._images.origins(blob.digest)
+        if not origins:
+            raise NotFoundError(
+                f"the layer {blob.digest} is not here and no registry is known that has it",
+                hint="pull the image",
+            )
+
+        def fetch() -> Iterator[bytes]:
+            registry, repository = origins[0]
+            return self.client.blob(registry, repository, blob.digest, blob.size)
+
+        return fetch
+
+    def _unpack_one(
+        self, layer: Layer, parent: SnapshotID | None, arrival: Arrival | None, emit: Emit, vertex: str
+    ) -> SnapshotID:
+        if arrival is not None:
+            return self._apply(layer, parent, arrival, emit, vertex)
+        try:
+            with self._content.open(layer.blob.digest) as stored:
+                return self._apply(layer, parent, stored, emit, vertex)
+        except ImageError:
+            if self._is_sound(layer.blob.digest):
+                raise
+        # A blob that a power cut damaged: away with it, and once more from the registry.
+        self._content.delete(layer.blob.digest)
+        return self._unpack_above([layer], parent, emit, vertex)  # type: ignore[return-value]
+
+    def _is_sound(self, digest: Digest) -> bool:
+        from hashlib import file_digest
+
+        with self._content.open(digest) as stored:
+            return "sha256:" + file_digest(stored, "sha256").hexdigest() == digest  # type: ignore[arg-type]
+
+    def _apply(
+        self, layer: Layer, parent: SnapshotID | None, stream: Stream, emit: Emit, vertex: str
+    ) -> SnapshotID:
+        from buildkit_py.archive import compression
+        from buildkit_py.layer.apply import apply_layer
+
+        if self._identity is None:
+            raise PybuildError("a layer is unpacked before the process has entered its identity")
+        shown, started = f"extracting {layer.blob.digest}", time.time()
+        emit(StatusEvent(vertex, shown, started=started))
+        head, whole = compression.peek(stream, 6)
+        lower = self._snapshots.tree(parent) if parent is not None else None
+        with self._snapshots.prepare() as staged:
+            tar = compression.decompressed(whole, compression.detect(head))
+            found = apply_layer(tar, staged.fs, self._identity, staged.owners, lower=lower)
+            _drain(whole)
+            if found != layer.diff_id:
+                raise ImageError(
+                    f"the layer {layer.blob.digest} unpacks to {found}, not to {layer.diff_id} as its image says"
+                )
+            name = SnapshotID("image-" + layer.chain_id[7:39])
+            snapshot = self._snapshots.commit(staged, parent, diff_id=found, id=name)
+        self._images.remember_blob(layer.diff_id, layer.blob)
+        emit(StatusEvent(vertex, shown, started=started, completed=time.time()))
+        return snapshot
+
+
+def chain_ids(diff_ids: list[DiffID]) -> list[ChainID]:
+    """Of each layer of an image, bottom first (OCI config.md#layer-chainid)."""
+    chains: list[ChainID] = []
+    parent: ChainID | None = None
+    for diff_id in diff_ids:
+        parent = digests.chain_id(parent, diff_id)
+        chains.append(parent)
+    return chains
+
+
+def _drain(stream: Stream) -> None:
+    """Read to the end, where an arriving blob tells whether its digest was right."""
+    while stream.read(1 << 20):
+        pass
