@@ -147,6 +147,22 @@ def people_at_work(workshop: Path) -> Iterator[Callable[[str], Pybuild]]:
         pybuild.remove()
 
 
+@pytest.fixture(scope="session")
+def kept(workshop: Path, bases: Registry) -> Iterator[Callable[[str], Pybuild]]:
+    """One store a kind of user for the whole run, for tests of the examples: steps they share run once."""
+    made: dict[str, Pybuild] = {}
+
+    def get(kind: str) -> Pybuild:
+        if kind not in made:
+            folder = Path(tempfile.mkdtemp(prefix=f"kept-{kind}-", dir=workshop))
+            made[kind] = Pybuild(person(kind), folder, bases.settings)
+        return made[kind]
+
+    yield get
+    for pybuild in made.values():
+        pybuild.remove()
+
+
 @pytest.fixture(params=KINDS)
 def each_identity(request: pytest.FixtureRequest) -> str:
     return str(request.param)

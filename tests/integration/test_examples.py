@@ -5,7 +5,7 @@ What to build and what to expect is said by the test.json beside each Dockerfile
     about        one line
     identities   the users who can (default: all); ``reason`` says why not the others
     builds       a list: target, arguments (of pybuild build), and what to do with the image:
-      run        command, entrypoint, env; ``expect`` is searched as a regular expression; ``status`` of the exit
+      run        command, entrypoint, env; ``expect`` is a regular expression to find; ``status`` of the exit
       serve      env, path; ``expect`` is text in the body of the answer
       config     what ``config`` of the image's document holds at least
 """
@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.support.examples import Example, examples
-from tests.support.people import KINDS, Person, person
-from tests.support.registry import Registry
+from tests.support.people import KINDS, Person
 from tests.support.runner import Pybuild
 from tests.support.service import ask, serving
 
@@ -33,22 +30,6 @@ CASES = [
     for example in examples()
     if kind in example.kinds
 ]
-
-
-@pytest.fixture(scope="module")
-def kept(workshop: Path, bases: Registry) -> Iterator[Callable[[str], Pybuild]]:
-    """One store a user for all examples, so that steps that they share are run once."""
-    made: dict[str, Pybuild] = {}
-
-    def get(kind: str) -> Pybuild:
-        if kind not in made:
-            folder = Path(tempfile.mkdtemp(prefix=f"examples-{kind}-", dir=workshop))
-            made[kind] = Pybuild(person(kind), folder, bases.settings)
-        return made[kind]
-
-    yield get
-    for pybuild in made.values():
-        pybuild.remove()
 
 
 @pytest.mark.parametrize(("example", "each_identity"), CASES)
