@@ -33,7 +33,7 @@ def exec_key(op: Exec, inputs: Sequence[Digest], contents: dict[int, Digest]) ->
     return key_of(
         {
             "op": "exec",
-            "parent": inputs[0] if inputs else None,
+            "parent": inputs[0] if op.base else None,
             "args": op.args,
             "env": op.env,
             "cwd": op.cwd,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from buildkit_py import paths
 from buildkit_py.errors import StoreError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from buildkit_py.image.store import ImageStore
     from buildkit_py.linux.identity import Identity
     from buildkit_py.progress.events import Emit
+    from buildkit_py.registry.client import RegistryClient
     from buildkit_py.request import BuildRequest, BuildResult, RunRequest
     from buildkit_py.runtime.container import ContainerStore
     from buildkit_py.sandbox.launcher import Launcher
@@ -87,10 +88,15 @@ class Engine:
         return ContainerStore(self.root, self.db)
 
     @cached_property
-    def registry_settings(self) -> Any:
-        from buildkit_py.registry.settings import load_settings
+    def sources(self) -> ImageSources:
+        from buildkit_py.source.image import ImageSources
 
-        return load_settings()
+        return ImageSources(self.content, self.images, self.snapshots, self._registry_client)
+
+    def _registry_client(self) -> RegistryClient:
+        from buildkit_py.registry.client import RegistryClient
+
+        return RegistryClient()
 
     # The identity.
 
@@ -122,6 +128,7 @@ class Engine:
         self._identity = userns.enter()
         self._launcher = Launcher.start(self._identity)
         self.snapshots.use(self._identity)
+        self.sources.use(self._identity)
 
     # What commands ask for. Each is a module of its own, loaded when called.
 
@@ -161,6 +168,8 @@ class Engine:
         if self._launcher is not None:
             self._launcher.close()
             self._launcher = None
+        if "sources" in self.__dict__:
+            self.sources.close()
         if "db" in self.__dict__:
             self.db.close()
             del self.__dict__["db"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from buildkit_py.digest import DiffID, Digest, SnapshotID
 from buildkit_py.engine.contexts import BuildFiles, Locals
 from buildkit_py.engine.diffs import DiffIds
-from buildkit_py.errors import DockerfileError, PybuildError, StepError
+from buildkit_py.errors import DockerfileError, StepError
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.image.assemble import config_bytes
@@ -18,6 +18,7 @@ from buildkit_py.llb.result import BuildTarget, FrontendResult
 from buildkit_py.progress.events import Emit, VertexEvent, WarningEvent
 from buildkit_py.request import BuildRequest, BuildResult, BuildWarning
 from buildkit_py.solver.solve import solve
+from buildkit_py.source.inline import InlineTree
 from buildkit_py.worker.context import BuildContext, Secret
 from buildkit_py.worker.worker import Worker
 
@@ -107,7 +108,7 @@ def run(
         graph=frontend.graph,
         prepare=lambda ctx: prepare(engine, ctx),
         open_local=local.open,
-        open_inline=local.inline,
+        open_inline=InlineTree,
         secrets={s.id: Secret(s.id, s.source, s.env) for s in request.secrets},
         committed=diffs.committed,
     )
@@ -117,7 +118,6 @@ def run(
         diffs.abandon()
         raise
     finally:
-        local.close()
         engine.index.note_uses()
     return results, diffs
 
@@ -166,4 +166,5 @@ def finish(
 def export(
     engine: Engine, request: BuildRequest, config: bytes, snapshot: SnapshotID | None, emit: Emit, vertex: str
 ) -> tuple[Digest, tuple[str, ...]]:
-    raise PybuildError("no exporters")
+    image_id = engine.images.put(config)
+    return image_id, tuple(engine.images.tag(name, image_id) for name in request.tags)

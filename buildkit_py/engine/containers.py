@@ -69,12 +69,12 @@ def find_image(engine: Engine, request: RunRequest, emit: Emit) -> Image:
     """The image in the store, pulled first where it isn't there or ``--pull=always`` asks for it."""
     if request.pull != "always":
         try:
-            return engine.images.get(request.image, request.platform)
+            return engine.images.find(request.image, request.platform)
         except NotFoundError:
             if request.pull == "never":
                 raise
     resolved = engine.sources.resolve(request.image, request.platform, pull=True)
-    return engine.images.get(resolved.digest, request.platform)
+    return engine.images.find(resolved.digest, request.platform)
 
 
 def network_of(request: RunRequest) -> Literal["host", "none", "private"]:

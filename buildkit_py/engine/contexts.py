@@ -74,43 +74,38 @@ def _dockerfile(context: str, request: BuildRequest) -> tuple[str, str]:
 
 def _ignore_lines(context: str, dockerfile: str) -> tuple[str, ...]:
     """The rules of ``<Dockerfile>.dockerignore``, else of the context's .dockerignore."""
-    from buildkit_py.frontends.dockerfile.dockerignore import parse_ignore
-
     for path in (f"{dockerfile}.dockerignore", os.path.join(context, ".dockerignore")):
         try:
             with open(path, "rb") as f:
-                return parse_ignore(f.read())
+                text = f.read()
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as e:
             raise UsageError(f"cannot read {path}: {e.strerror}") from e
+        from buildkit_py.frontends.dockerfile.dockerignore import parse_ignore
+
+        return parse_ignore(text)
     return ()
 
 
 class Locals:
-    """Opens the local contexts of one build, and keeps their stat caches when it ends."""
+    """Opens the local contexts of one build."""
 
     def __init__(self, root: str, files: BuildFiles, request: BuildRequest) -> None:
         self._root = root
         self._paths = {"context": files.context, **dict(request.build_contexts)}
-        self._opened: list[LocalContext] = []
 
     def open(self, name: str, ignore: tuple[str, ...]) -> LocalContext:
+        """Raises PybuildError where there is no such directory."""
+        from buildkit_py.cache.statcache import StatCache
         from buildkit_py.source.local import open_context
 
-        matcher = None
-        if ignore:
-            from buildkit_py.frontends.dockerfile.dockerignore import Matcher
-
-            matcher = Matcher(ignore)
         path = self._paths[name]
-        if not os.path.isdir(path):
-            raise UsageError(f"the build context {name}={path} is not a directory")
-        tree, statcache = open_context(self._root, os.path.abspath(path), matcher)
-        self._opened.append(LocalContext(tree, statcache))
-        return self._opened[-1]
+        statcache = StatCache.of_directory(self._root, path)
+        if not ignore:
+            return LocalContext(open_context(path), statcache)
+        from buildkit_py.frontends.dockerfile.dockerignore import Matcher
 
-    def close(self) -> None:
-        for context in self._opened:
-            if context.statcache is not None:
-                context.statcache.save()
+        matcher = Matcher(ignore)
+        tree = open_context(path, exclude=matcher.excluded, may_descend=matcher.may_descend)
+        return LocalContext(tree, statcache)

@@ -53,7 +53,8 @@ class DiffIds:
         info = self._snapshots.chain(snapshot)[-1]
         if info.diff_id is not None:
             return info.diff_id
-        digest = diff_id(self._snapshots.layer(info))
+        lower = self._snapshots.tree(self._snapshots.parent(snapshot))
+        digest = diff_id(self._snapshots.layer_path(info), lower=lower)
         self._snapshots.set_diff_id(snapshot, digest)
         return digest
 

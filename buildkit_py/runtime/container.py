@@ -17,7 +17,7 @@ from typing import NamedTuple
 from buildkit_py.database import Database
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import NotFoundError, PybuildError
-from buildkit_py.snapshot.store import remove_tree
+from buildkit_py.snapshot.removal import remove_tree
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS containers (

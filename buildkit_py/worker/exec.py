@@ -32,7 +32,7 @@ class ExecHandler(Handler):
         # The sandbox's modules are loaded when something runs, not when all is cached.
         from buildkit_py.worker.process import run_step
 
-        parent = results[0] if results else None
+        parent = results[0] if op.base else None
         with ctx.snapshots.prepare() as staged:
             status, tail = run_step(ctx, node, op, staged, results, emit)
             if status != 0:

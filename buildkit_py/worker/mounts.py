@@ -13,6 +13,7 @@ from buildkit_py.llb.ops import Exec, Mount
 from buildkit_py.sandbox.spec import SandboxMount
 from buildkit_py.snapshot.tree import Tree
 from buildkit_py.solver.types import Result
+from buildkit_py.source.inline import InlineTree
 from buildkit_py.worker.context import BuildContext
 
 
@@ -47,6 +48,12 @@ def _bind(ctx: BuildContext, mount: Mount, results: Sequence[Result]) -> Sandbox
             layers=ctx.snapshots.layers(result),
             readonly=mount.readonly,
         )
+    if isinstance(result, InlineTree):
+        # A script that stands in the Dockerfile: it has no place of its own to be bound from.
+        name = mount.source.strip("/")
+        entry = result.lookup(name)
+        mode = 0o755 if entry is None else entry.mode & 0o7777
+        return SandboxMount("file", mount.target, data=result.data(name), mode=mode)
     tree: Tree = result
     entry = tree.lookup(mount.source.strip("/"))
     if entry is None:

@@ -31,7 +31,7 @@ def run_step(
     ctx: BuildContext, node: Node, op: Exec, staged: Staged, results: Sequence[Result], emit: Emit
 ) -> tuple[int, tuple[str, ...]]:
     """Run to the end; return the exit status and the last lines of output. Raises SandboxError, StepError."""
-    parent = results[0] if results else None
+    parent = results[0] if op.base else None
     with ExitStack() as stack:
         spec = _spec(ctx, op, node, ctx.snapshots.tree(parent), results, stack)
         spec = spec._replace(layers=ctx.snapshots.layers(parent), upper=staged.fs, work=staged.work)
