@@ -87,7 +87,7 @@ def test_a_registry_that_is_down(pybuild: Pybuild, tmp_path: Path) -> None:
 
 
 def test_a_registry_that_dies_midway(me: Pybuild, base_folder: Path, workshop: Path) -> None:
-    """The base is known by its manifest, then the registry goes: an error, and the next build pulls the rest."""
+    """The registry goes while the base is fetched: an error, and the next build pulls the rest."""
     other = Registry(workshop / "dying")
     other.start()
     try:

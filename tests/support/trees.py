@@ -1,7 +1,7 @@
 """An image as a whole: its config and the tree that its layers make, read by nobody's code but this file's.
 
-Archives (``type=oci`` or ``type=docker``), unpacked OCI layouts and plain tars are read; layers are replayed by
-the rules of the OCI image specification (layer.md): whiteouts, opaque directories, hard links.
+Archives (``type=oci`` or ``type=docker``), unpacked OCI layouts and plain tars are read; the layers are
+replayed by the rules of the OCI image specification (layer.md): whiteouts, opaque directories, hard links.
 """
 
 from __future__ import annotations
