@@ -131,8 +131,8 @@ def kept_snapshots(engine: Engine) -> set[SnapshotID]:
                 roots.append(snapshot)
     keep: set[SnapshotID] = set()
     for root in roots:
-        snapshot: SnapshotID | None = root
-        while snapshot is not None and snapshot not in keep and engine.snapshots.exists(snapshot):
-            keep.add(snapshot)
-            snapshot = engine.snapshots.parent(snapshot)
+        below: SnapshotID | None = root
+        while below is not None and below not in keep and engine.snapshots.exists(below):
+            keep.add(below)
+            below = engine.snapshots.parent(below)
     return keep

@@ -133,7 +133,7 @@ class ContainerStore:
     def list(self) -> list[Container]:
         """All of them, the newest first."""
         rows = self._db.all("SELECT * FROM containers ORDER BY created DESC")
-        return [Container(*row[:-1], bool(row[-1])) for row in rows]
+        return [Container._make((*row[:-1], bool(row[-1]))) for row in rows]
 
 
 def start_time(pid: int) -> str:

@@ -75,7 +75,7 @@ class Vertex:
         self.missed = self.finished = self.cached = False
         # A result made in spite of the cache may differ under the same key, so nothing above may be loaded
         # by a key that was derived from that key alone.
-        self.tainted = node.meta.no_cache or any(i.tainted for i in inputs)
+        self.tainted: bool = node.meta.no_cache or any(i.tainted for i in inputs)
 
 
 class Schedule:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from buildkit_py.digest import SnapshotID
 from buildkit_py.errors import StepError
 from buildkit_py.llb.ops import Exec, Mount
 from buildkit_py.sandbox.spec import SandboxMount
@@ -41,12 +42,9 @@ def sandbox_mounts(
 def _bind(ctx: BuildContext, mount: Mount, results: Sequence[Result]) -> SandboxMount:
     result = results[mount.input] if mount.input >= 0 else None
     if isinstance(result, str) or result is None:
+        layers = ctx.snapshots.layers(SnapshotID(result) if result else None)
         return SandboxMount(
-            "overlay",
-            mount.target,
-            source=mount.source,
-            layers=ctx.snapshots.layers(result),
-            readonly=mount.readonly,
+            "overlay", mount.target, source=mount.source, layers=layers, readonly=mount.readonly
         )
     if isinstance(result, InlineTree):
         # A script that stands in the Dockerfile: it has no place of its own to be bound from.

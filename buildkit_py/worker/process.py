@@ -15,7 +15,7 @@ from buildkit_py.network.resolv import hosts_text, resolv_text
 from buildkit_py.progress.events import Emit, LogEvent
 from buildkit_py.sandbox.launcher import Running
 from buildkit_py.sandbox.spec import SandboxSpec
-from buildkit_py.snapshot.store import Staged
+from buildkit_py.snapshot.staging import Staged
 from buildkit_py.snapshot.tree import Tree
 from buildkit_py.solver.types import Result
 from buildkit_py.worker.context import BuildContext
@@ -45,7 +45,9 @@ def _spec(
     env = dict(item.split("=", 1) for item in op.env)
     env.setdefault("PATH", DEFAULT_PATH)
     env.setdefault("HOME", home)
-    env.update(item.split("=", 1) for item in node.meta.secret_env if item.split("=", 1)[0] not in env)
+    for item in node.meta.secret_env:
+        name, _, value = item.partition("=")
+        env.setdefault(name, value)
     mounts, secret_env = sandbox_mounts(ctx, op, results, stack)
     env.update(secret_env)
     hostname = op.hostname or "buildkitsandbox"
