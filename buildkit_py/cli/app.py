@@ -6,7 +6,6 @@ Loaded only when ``fast.parse`` gives up, see there.
 from __future__ import annotations
 
 import difflib
-import os
 
 import click
 
@@ -125,7 +124,8 @@ def parse(argv: list[str]) -> tuple[Command, Args] | None:
         click.echo(error.ctx.get_help())
         return None
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "pybuild"
+        found = table.find(argv)
+        where = f"pybuild {found[0]}" if found else "pybuild"
         raise UsageError(_sentence(error.format_message()), hint=f"see '{where} --help'") from error
     return result if isinstance(result, tuple) else None
 
@@ -148,13 +148,15 @@ def completion_script(shell: str) -> str:
 
 def _parameter(param: Option | Argument) -> click.Parameter:
     if isinstance(param, Argument):
+        # To click 8.3 and newer even default=None is a default, which a required argument must not have.
+        default = {} if param.required or param.many else {"default": param.default}
         return click.Argument(
             [param.name],
             nargs=-1 if param.many else 1,
             required=param.required,
-            default=None if param.required or param.many else param.default,
             type=click.UNPROCESSED,
             metavar=param.metavar or None,
+            **default,
         )
     names = [param.name, *param.flags]
     if param.is_flag:
@@ -204,7 +206,3 @@ def _examples(command: Command) -> str | None:
 def _sentence(text: str) -> str:
     text = text.strip().rstrip(".")
     return text[:1].lower() + text[1:]
-
-
-def completing() -> str:
-    return os.environ.get("_PYBUILD_COMPLETE", "")

@@ -27,7 +27,7 @@ def run(args: Args) -> int:
 
 COMMAND = Command(
     "load",
-    "Read images from an archive in docker's or OCI's layout, compressed or not, or an OCI layout's directory.",
+    "Read images from an archive in docker's or OCI's layout, compressed or not, or an OCI directory.",
     (
         option("-i", "--input", metavar="FILE", help="Where from (default: stdin)"),
         option("--progress", metavar="MODE", choices=PROGRESS, default="auto", help="How progress is shown"),

@@ -213,7 +213,12 @@ def test_stop_all_leaves_a_process_with_one_thread() -> None:
 
 def test_a_ticker_that_ends_itself_can_be_stopped() -> None:
     calls: list[int] = []
-    once = ticker.Ticker(lambda: bool(calls.append(1)), delay=0.0, interval=0.0)
+
+    def tick() -> bool:
+        calls.append(1)
+        return False
+
+    once = ticker.Ticker(tick, delay=0.0, interval=0.0)
     once.start()
     while not once.stopped:
         time.sleep(0.001)

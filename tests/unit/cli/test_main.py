@@ -1,0 +1,157 @@
+"""The console script: exit statuses, streams, and what it costs to start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from buildkit_py import __version__, cli
+from buildkit_py.cli import reference, table
+from buildkit_py.cli.command import Args, Command
+from buildkit_py.errors import NotFoundError
+
+ROOT = Path(__file__).parents[3]
+HEAVY = {
+    "click", "rich", "dataclasses", "httpx", "networkx", "msgspec", "subprocess", "asyncio", "inspect",
+    "concurrent.futures", "logging", "json", "threading", "sqlite3", "tempfile", "importlib.metadata",
+}  # fmt: skip
+
+
+def pybuild(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "buildkit_py.cli", *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYBUILD_DEBUG": "", **environment},
+        timeout=60,
+    )
+
+
+def modules(code: str) -> set[str]:
+    script = f"import sys; {code}; print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(result.stdout.split())
+
+
+def fake(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException | None, status: int = 0, **fields: int
+) -> None:
+    def run(args: Args) -> int:
+        if error is not None:
+            raise error
+        return status
+
+    command = Command("version", "Fake.", (), run)._replace(**fields)  # type: ignore[arg-type]
+    monkeypatch.setattr(table, "load", lambda name: command)
+    monkeypatch.delenv("PYBUILD_DEBUG", raising=False)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"pybuild {__version__}\n"
+    assert cli.main(["version", "--format", "{{.Version}}"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (NotFoundError("no such image", hint="pull it"), 1, "ERROR: no such image\nhint: pull it\n"),
+        (KeyboardInterrupt(), 130, "\ninterrupted\n"),
+        (RuntimeError("boom"), 1, "ERROR: unexpected RuntimeError: boom"),
+    ],
+)
+def test_errors_end_here(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    text: str,
+) -> None:
+    fake(monkeypatch, error)
+    assert cli.main(["version"]) == status
+    captured = capsys.readouterr()
+    assert captured.err.startswith(text) and captured.out == ""
+
+
+def test_run_says_125_for_its_own_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(monkeypatch, NotFoundError("no such image"), error_status=125)
+    assert cli.main(["version"]) == 125
+    assert cli.main(["version", "--no-such"]) == 125
+    capsys.readouterr()
+
+
+def test_statuses_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, None, 42)
+    monkeypatch.setenv("PYBUILD_DEBUG", "")  # so that it is put back
+    assert cli.main(["version"]) == 42
+    assert cli.main(["--debug", "version"]) == 42
+    assert os.environ["PYBUILD_DEBUG"] == "1"
+
+
+def test_the_real_thing(tmp_path: Path) -> None:
+    assert pybuild("--version").stdout == f"pybuild {__version__}\n"
+    assert pybuild().stdout.startswith("Usage: pybuild")
+    wrong = pybuild("build", "--tga", "x", ".")
+    assert wrong.returncode == 2 and wrong.stdout == ""
+    assert (
+        wrong.stderr.startswith("ERROR: no such option '--tga'")
+        and "hint: see 'pybuild build --help'" in wrong.stderr
+    )
+    assert pybuild("bulid").stderr == "ERROR: there is no command 'bulid'\nhint: did you mean 'build'?\n"
+    assert pybuild("run", "--no-such", "x").returncode == 125
+    assert pybuild("tag", "only-one").returncode == 2
+    assert (
+        "--progress"
+        in pybuild(_PYBUILD_COMPLETE="bash_complete", COMP_WORDS="pybuild build --pro", COMP_CWORD="2").stdout
+    )
+    assert "_PYBUILD_COMPLETE" in pybuild("completion", "bash").stdout
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "buildkit_py.cli", "build", "--help"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) in (0, 1, 141)  # 1: click's own answer
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert (ROOT / "docs/cli.md").read_text() == reference.text(), (
+        "python -m buildkit_py.cli.reference > docs/cli.md"
+    )
+
+
+def test_nothing_heavy_is_imported_on_the_way_to_a_command() -> None:
+    parse = "from buildkit_py.cli import fast, table; fast.parse(table.load({!r}), [])"
+    for name in ("build", "run"):
+        assert not modules(parse.format(name)) & HEAVY
+    assert not modules("from buildkit_py.cli import main; main(['--version'])") & (HEAVY | {"typing", "re"})
+    plain = "from buildkit_py.progress.display import open_display; open_display('plain')"
+    assert not modules(plain) & (HEAVY - {"threading"})
+
+
+def test_start_up_costs_little_more_than_the_interpreter() -> None:
+    def best(*command: str) -> float:
+        times = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    bare = best("-c", "pass")
+    assert best("-c", "from buildkit_py.cli import main; main(['--version'])") < bare + 0.010
