@@ -19,7 +19,8 @@ import xxhash
 from buildkit_py.cache.statcache import StatCache
 from buildkit_py.digest import Digest
 from buildkit_py.errors import PybuildError
-from buildkit_py.snapshot.listing import PLAIN, STAT_SIZE, Listing, Part, held_data
+from buildkit_py.linux.halves import alone, in_halves
+from buildkit_py.snapshot.listing import PLAIN, STAT_SIZE, Listing, Part, has_xattrs, held_data
 from buildkit_py.snapshot.tree import Tree
 
 _FIELDS = struct.Struct("<IIIQQI")
@@ -28,6 +29,11 @@ _RACY_NS = 20_000_000
 """A file changed again within one tick of the kernel's clock (at most 10 ms) looks unchanged."""
 _SMALL = 65536
 _BATCH = 512
+_MANY = 4000
+_MUCH = 128 << 20
+"""Files or bytes to be read from which on a second process pays."""
+_FILE_BYTES = 8_000
+"""What takes as long to hash as a file takes to open."""
 
 
 def content_digest(
@@ -78,6 +84,7 @@ def _digest(
     chmod: Callable[[int], int] | None,
     finder: _Finder,
 ) -> Digest:
+    finder.read_early()
     h = sha256(_VERSION)
     for part in parts:
         h.update(part.kind.encode() + b"\0")
@@ -96,16 +103,16 @@ def _records(
     part: Part, listing: Listing, owners: bool, chmod: Callable[[int], int] | None, finder: _Finder
 ) -> Iterator[bytes]:
     pack, rare_rows, paths = _FIELDS.pack, listing.rare, listing.paths
-    for row in range(part.start, part.end):
-        size, _, _, _, mode = listing.stat(row)
-        found = finder.find(row, mode)
+    prefix, skip = part.prefix, part.skip
+    for row, (size, _, ctime_ns, _, mode) in enumerate(listing.stats_of(part.start, part.end), part.start):
+        path = paths[row]
+        found = finder.find(row, path, mode, size, ctime_ns)
         uid, gid, rdev, _ = rare_rows.get(row, PLAIN)
-        kind = stat.S_IFMT(mode)
-        if kind == stat.S_IFSOCK:
-            mode, kind = mode ^ stat.S_IFSOCK | stat.S_IFREG, stat.S_IFREG
+        kind = mode & 0o170000
+        if kind != stat.S_IFREG:
             size = 0
-        elif kind != stat.S_IFREG:
-            size = 0
+            if kind == stat.S_IFSOCK:
+                mode = mode ^ stat.S_IFSOCK | stat.S_IFREG
         if kind == stat.S_IFLNK:
             mode = 0o120777
         elif chmod is not None:
@@ -114,8 +121,8 @@ def _records(
             rdev = 0
         if not owners:
             uid = gid = 0
-        name = (part.prefix + paths[row][part.skip :]).encode("utf-8", "surrogateescape")
-        yield name + b"\0" + pack(mode, uid, gid, size, rdev, len(found)) + found
+        name = (prefix + path[skip:]).encode("utf-8", "surrogateescape")
+        yield b"%b\0%b%b" % (name, pack(mode, uid, gid, size, rdev, len(found)), found)
 
 
 class _Finder:
@@ -128,46 +135,71 @@ class _Finder:
         self._table = table
         self._newest = listing.started_ns - _RACY_NS
         self._held = held_data(tree)
+        self._early: dict[int, tuple[bytes, bool]] = {}
 
-    def find(self, row: int, mode: int) -> bytes:
-        listing = self._listing
-        path = listing.paths[row]
-        stats = listing.stats[row * STAT_SIZE : (row + 1) * STAT_SIZE]
+    def read_early(self) -> None:
+        """Where much has to be read, read it by two processes before the records are made."""
+        if self._held is not None:
+            return
+        listing, table = self._listing, self._table
+        rows: list[tuple[int, int]] = []
+        total = 0
+        for row, (size, _, _, _, mode) in enumerate(listing.stats_of(0, len(listing))):
+            if mode & 0o170000 == stat.S_IFREG:
+                known = table.get(listing.paths[row])
+                if (
+                    known is None
+                    or known[:STAT_SIZE] != listing.stats[row * STAT_SIZE : (row + 1) * STAT_SIZE]
+                ):
+                    rows.append((row, size))
+                    total += size
+        if len(rows) >= _MANY or (total >= _MUCH and len(rows) > 1):
+            for found in in_halves(self._read_rows, *_split(rows)):
+                self._early.update(found)
+
+    def _read_rows(self, rows: list[int]) -> dict[int, tuple[bytes, bool]]:
+        found = {}
+        for n, row in enumerate(rows):
+            if not n & 255 and alone():
+                break
+            try:
+                found[row] = read_digest(self._listing.host(row))
+            except OSError:
+                pass  # the record's turn comes, and with it the error
+        return found
+
+    def find(self, row: int, path: str, mode: int, size: int, ctime_ns: int) -> bytes:
+        stats = self._listing.stats[row * STAT_SIZE : (row + 1) * STAT_SIZE]
         known = self._table.get(path)
-        if known is not None and known.startswith(stats):
+        if known is not None and known[:STAT_SIZE] == stats:
             return known[STAT_SIZE:]
-        found = self._read(row, mode)
-        if listing.stat(row).ctime_ns < self._newest:
+        try:
+            found = self._read(row, mode, size)
+        except OSError as e:
+            raise unreadable(path, e) from e
+        if ctime_ns < self._newest:
             self.fresh[path] = bytes(stats) + found
         return found
 
-    def _read(self, row: int, mode: int) -> bytes:
-        host = self._listing.host(row)
-        try:
-            if stat.S_ISLNK(mode):
-                target = self._tree.readlink(self._listing.entry(row))
-                return target.encode("utf-8", "surrogateescape") + self._xattrs(row)
-            if stat.S_ISSOCK(mode):
-                return sha256().digest()
-            if stat.S_ISREG(mode):
-                if self._held is not None:
-                    return sha256(self._held(self._listing.paths[row])).digest()
-                return file_digest(host) + self._xattrs(row)
-            return self._xattrs(row)
-        except OSError as e:
-            raise unreadable(self._listing.paths[row], e) from e
+    def _read(self, row: int, mode: int, size: int) -> bytes:
+        kind = mode & 0o170000
+        if kind == stat.S_IFREG:
+            if self._held is not None:
+                return sha256(self._held(self._listing.paths[row])).digest()
+            data, marked = (
+                self._early.pop(row) if row in self._early else read_digest(self._listing.host(row), size)
+            )
+            return data + self._xattrs(row) if marked else data
+        if kind == stat.S_IFSOCK:
+            return sha256().digest()
+        target = b""
+        if kind == stat.S_IFLNK:
+            target = os.fsencode(self._tree.readlink(self._listing.entry(row)))
+        return target + self._xattrs(row)
 
     def _xattrs(self, row: int) -> bytes:
         """Empty for none, else NUL, then name and value with their lengths: a link's target, which
         stands before it, has no NUL."""
-        host = self._listing.host(row)
-        try:
-            if not os.listxattr(host, follow_symlinks=False):
-                return b""
-        except OSError as e:
-            if e.errno == errno.ENOTSUP:
-                return b""
-            raise
         out = b""
         for name, value in sorted(self._tree.xattrs(self._listing.entry(row)).items()):
             key = os.fsencode(name)
@@ -175,17 +207,28 @@ class _Finder:
         return b"\0" + out if out else b""
 
 
-def file_digest(host: str) -> bytes:
-    """SHA-256 of a regular file's data. Raises OSError."""
+def _split(rows: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """(row, size) -> rows in two shares that take about as long."""
+    shares: tuple[list[int], list[int]] = ([], [])
+    costs = [0, 0]
+    for row, size in rows:
+        lighter = costs[1] < costs[0]
+        shares[lighter].append(row)
+        costs[lighter] += size + _FILE_BYTES
+    return shares
+
+
+def read_digest(host: str, size: int = 0) -> tuple[bytes, bool]:
+    """(SHA-256 of a regular file's data, whether it has any xattr). ``size`` as stat told. Raises OSError."""
     fd = os.open(host, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = os.read(fd, _SMALL)
         h = sha256(data)
-        if len(data) == _SMALL:
+        if len(data) == _SMALL or len(data) < size:
             buffer = memoryview(bytearray(1 << 20))
             while n := os.readv(fd, [buffer]):
                 h.update(buffer[:n])
-        return h.digest()
+        return h.digest(), has_xattrs(fd)
     finally:
         os.close(fd)
 

@@ -6,11 +6,12 @@ An Entry with its stat_result takes 900 bytes; a row here takes about 200.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from buildkit_py.snapshot.tree import Entry, Tree
@@ -28,8 +29,9 @@ class Rare(NamedTuple):
     uid: int
     gid: int
     rdev: int
-    link: tuple[int, int] | None
-    """(device, inode) where the file has several hard links."""
+    link: tuple[str, int] | None
+    """(directory of the layer, inode) where the file has several hard links. Equal files of two layers
+    may be one inode; they are no hard links of one another."""
 
 
 PLAIN = Rare(0, 0, 0, None)
@@ -82,9 +84,10 @@ class Listing:
             base = host[: len(host) - len(path)]
             if not host.endswith(path):
                 self._hosts[len(paths)] = host
-            bases.append(known.setdefault(base, base))
+            base = known.setdefault(base, base)
+            bases.append(base)
             if uid or gid or rdev or (st.st_nlink > 1 and mode & 0o170000 != directory):
-                link = (st.st_dev, st.st_ino) if st.st_nlink > 1 and not stat.S_ISDIR(mode) else None
+                link = (base, st.st_ino) if st.st_nlink > 1 and not stat.S_ISDIR(mode) else None
                 rare[len(paths)] = Rare(uid, gid, rdev, link)
             paths.append(path)
             stats += pack(st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, mode)
@@ -98,8 +101,10 @@ class Listing:
     def stat(self, row: int) -> Stat:
         return Stat._make(_STAT.unpack_from(self.stats, row * STAT_SIZE))
 
-    def stat_bytes(self, row: int) -> bytes:
-        return bytes(self.stats[row * STAT_SIZE : (row + 1) * STAT_SIZE])
+    def stats_of(self, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """(size, mtime_ns, ctime_ns, inode, mode) of a run of rows."""
+        view = memoryview(self.stats)[start * STAT_SIZE : end * STAT_SIZE]
+        return _STAT.iter_unpack(view)
 
     def host(self, row: int) -> str:
         return self._hosts.get(row) or self._bases[row] + self.paths[row]
@@ -119,3 +124,15 @@ def held_data(tree: Tree) -> Callable[[str], bytes] | None:
     """path -> data for a tree that holds its files in memory and has no ``host`` to read."""
     held: Callable[[str], bytes] | None = getattr(tree, "data", None)
     return held
+
+
+def has_xattrs(where: int | str) -> bool:
+    """Whether a file (by descriptor, or by path and then no link is followed) has any; one system call."""
+    try:
+        return bool(
+            os.listxattr(where) if isinstance(where, int) else os.listxattr(where, follow_symlinks=False)
+        )
+    except OSError as e:
+        if e.errno == errno.ENOTSUP:
+            return False
+        raise

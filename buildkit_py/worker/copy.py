@@ -13,11 +13,13 @@ import stat
 from typing import NamedTuple
 
 from buildkit_py.errors import PybuildError, StoreError
+from buildkit_py.linux.halves import alone, in_halves
 from buildkit_py.linux.identity import Identity
+from buildkit_py.linux.ownership import Owner
 from buildkit_py.llb.ops import Copy
 from buildkit_py.snapshot.dirtree import DirTree
 from buildkit_py.snapshot.layertree import LayerTree
-from buildkit_py.snapshot.listing import PLAIN, Part, held_data
+from buildkit_py.snapshot.listing import PLAIN, Part, has_xattrs, held_data
 from buildkit_py.snapshot.owners import owners_path
 from buildkit_py.worker.chmod import Change, octal, parse
 from buildkit_py.worker.destination import MADE, Attributes, Destination, Directory, kind_of, write_xattrs
@@ -33,6 +35,12 @@ from buildkit_py.worker.placement import (
 )
 from buildkit_py.worker.selection import Selection
 
+_MANY = 2000
+_MUCH = 128 << 20
+"""Rows or bytes from which on a second process pays."""
+_ROW_BYTES = 50_000
+"""What takes as long to copy as a file takes to make."""
+_RUN = 256
 _NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
 
 
@@ -100,6 +108,53 @@ class New(NamedTuple):
     mtime_ns: int
 
 
+class Run(NamedTuple):
+    """Rows that stand one after the other and go into one directory; none is a directory."""
+
+    directory: Directory
+    start: int
+    end: int
+    size: int
+    """Of all, bytes."""
+
+
+class Runs:
+    """Gathers runs of no more than _RUN rows."""
+
+    def __init__(self) -> None:
+        self._done: list[Run] = []
+        self._directory: Directory | None = None
+        self._start = self._end = self._size = 0
+
+    def add(self, directory: Directory, row: int, size: int) -> None:
+        if directory is not self._directory or row != self._end or row - self._start >= _RUN:
+            self.close()
+            self._directory, self._start, self._size = directory, row, 0
+        self._end = row + 1
+        self._size += size
+
+    def close(self) -> list[Run]:
+        if self._directory is not None:
+            self._done.append(Run(self._directory, self._start, self._end, self._size))
+            self._directory = None
+        return self._done
+
+
+def split(runs: list[Run]) -> tuple[list[Run], list[Run]]:
+    """In two shares that take about as long."""
+    shares: tuple[list[Run], list[Run]] = ([], [])
+    costs = [0, 0]
+    for run in runs:
+        lighter = costs[1] < costs[0]
+        shares[lighter].append(run)
+        costs[lighter] += run.size + (run.end - run.start) * _ROW_BYTES
+    return shares
+
+
+Done = tuple[list[str], dict[str, tuple[int, ...]], bool]
+"""(files that changed meanwhile, recorded owners, whether files carry a record)"""
+
+
 class Copier:
     """One action's copy."""
 
@@ -112,6 +167,7 @@ class Copier:
         owner: tuple[int, int] | None,
     ) -> None:
         self._selection = selection
+        self._layer = layer
         self._listing = selection.listing
         self._tree = selection.tree
         self._destination = destination
@@ -119,7 +175,7 @@ class Copier:
         self._owner = owner if owner is not None else None if action.keep_owner else (0, 0)
         self._change: Change | None = parse(action.chmod) if action.chmod else None
         self._living = isinstance(self._tree, DirTree)
-        self._links: dict[tuple[int, int], str] = {}
+        self._links: dict[tuple[str, int], str] = {}
         self._held = held_data(self._tree)
         self._share = False
         """Whether files may be links to those of the source: its layers never change, nor may theirs."""
@@ -128,27 +184,81 @@ class Copier:
             layer.owners.marked |= _has_records(self._tree)
 
     def copy(self, part: Part, target: Target) -> None:
-        """The rows of one part. Parents stand before what is in them, so few rows change the directory."""
+        """First the directories, then what is in them: by two processes where there is much of it. Rows
+        with several hard links come last, since each needs the one before."""
+        runs, linked = self._directories(part, target)
+        rows = sum(run.end - run.start for run in runs)
+        size = sum(run.size for run in runs)
+        if rows >= _MANY or (rows > 1 and size >= _MUCH):
+            for done in in_halves(lambda some: self._fill(part, target, some), *split(runs)):
+                self._take(done)
+        else:
+            self._take(self._fill(part, target, runs))
+        self._take(self._fill(part, target, linked))
+
+    def _directories(self, part: Part, target: Target) -> tuple[list[Run], list[Run]]:
+        """Make a part's directories; returns the rows that are to be put into each, and of these apart the
+        ones with several hard links."""
         listing, prefix, skip = self._listing, part.prefix, part.skip
-        directory, above, fd = target.directory, "", -1
+        rare_rows = listing.rare
+        directory, above = target.directory, ""
         base = directory.path
+        runs, linked = Runs(), Runs()
+        for row, (size, mtime_ns, _, _, mode) in enumerate(
+            listing.stats_of(part.start, part.end), part.start
+        ):
+            place = target.name or prefix + listing.paths[row][skip:]
+            parent, _, name = place.rpartition("/")
+            if parent != above:
+                path = f"{base}/{parent}" if base and parent else base or parent
+                directory, above = self._destination.enter(path), parent
+            if mode & 0o170000 == stat.S_IFDIR:
+                self._directory(row, directory, name, mode, mtime_ns)
+            elif row in rare_rows and rare_rows[row].link is not None:
+                linked.add(directory, row, size)
+            else:
+                runs.add(directory, row, size)
+        return runs.close(), linked.close()
+
+    def _directory(self, row: int, parent: Directory, name: str, mode: int, mtime_ns: int) -> None:
+        listing = self._listing
+        rare = listing.rare.get(row, PLAIN)
+        uid, gid = self._owner or (rare.uid, rare.gid)
+        mode = self._change(mode) if self._change is not None else mode
         try:
-            for row in range(part.start, part.end):
-                place = target.name or prefix + listing.paths[row][skip:]
-                parent, _, name = place.rpartition("/")
-                if parent != above or fd < 0:
-                    path = f"{base}/{parent}" if base and parent else base or parent
-                    directory, above = self._destination.enter(path), parent
-                    if fd >= 0:
-                        os.close(fd)
-                    fd = os.open(directory.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    self._put(row, directory, name, fd)
-                except OSError as e:
-                    raise _failed(listing.paths[row], f"{directory.path}/{name}", e) from e
-        finally:
-            if fd >= 0:
+            xattrs = self._tree.xattrs(listing.entry(row))
+            self._destination.make(parent, name, Attributes(mode, uid, gid, mtime_ns, xattrs))
+        except OSError as e:
+            raise _failed(listing.paths[row], f"{parent.path}/{name}", e) from e
+
+    def _fill(self, part: Part, target: Target, runs: list[Run]) -> Done:
+        """Put rows into their directories, and tell what is to be known of it: this may be a child."""
+        paths = self._listing.paths
+        owners = self._layer.owners
+        changed, recorded = len(self._selection.changed), set(owners)
+        for directory, start, end, _ in runs:
+            if alone():
+                break
+            fd = os.open(directory.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for row in range(start, end):
+                    place = target.name or part.prefix + paths[row][part.skip :]
+                    name = place.rpartition("/")[2]
+                    try:
+                        self._put(row, directory, name, fd)
+                    except OSError as e:
+                        raise _failed(paths[row], f"{directory.path}/{name}", e) from e
+            finally:
                 os.close(fd)
+        fresh = {path: tuple(owner) for path, owner in owners.items() if path not in recorded}
+        return self._selection.changed[changed:], fresh, owners.marked
+
+    def _take(self, done: Done) -> None:
+        """Keep what a child tells; what this process did is there already."""
+        changed, recorded, marked = done
+        self._selection.changed += [path for path in changed if path not in self._selection.changed]
+        self._layer.owners.update({path: Owner(*fields) for path, fields in recorded.items()})
+        self._layer.owners.marked |= marked
 
     def _put(self, row: int, directory: Directory, name: str, fd: int) -> None:
         listing = self._listing
@@ -159,10 +269,6 @@ class Copier:
         if self._change is not None and kind != stat.S_IFLNK:
             mode = self._change(mode)
         new = New(row, f"{directory.host}/{name}", name, fd, mode, uid, gid, size, mtime_ns)
-        if kind == stat.S_IFDIR:
-            xattrs = self._tree.xattrs(listing.entry(row))
-            self._destination.make(directory, name, Attributes(mode, uid, gid, mtime_ns, xattrs))
-            return
         if directory.base is not None:
             check_base(directory, name)
         path = f"{directory.path}/{name}" if directory.path else name
@@ -179,7 +285,7 @@ class Copier:
         if link is not None:
             self._links[link] = new.host
 
-    def _link(self, link: tuple[int, int], new: New) -> bool:
+    def _link(self, link: tuple[str, int], new: New) -> bool:
         """Whether new could be linked to a file that this action has made of the same source file."""
         made = self._links.get(link)
         if made is None:
@@ -214,7 +320,7 @@ class Copier:
                 if done != new.size or (self._living and os.fstat(source).st_mtime_ns != new.mtime_ns):
                     self._selection.changed.append(listing.paths[new.row])
                 self._ownership.apply(target, path, new.mode, new.uid, new.gid, made)
-                if os.listxattr(source):
+                if has_xattrs(source):
                     write_xattrs(target, self._tree.xattrs(listing.entry(new.row)))
                 os.utime(target, ns=(new.mtime_ns, new.mtime_ns))
             finally:

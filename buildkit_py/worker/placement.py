@@ -44,8 +44,8 @@ def copy_data(source: int, target: int, size: int) -> int:
         data = os.read(source, size + 1)
         if data:
             write_all(target, data)
-        if len(data) <= size:
-            return len(data)
+        if len(data) == size:
+            return size
         done = len(data)
     else:
         done = 0
