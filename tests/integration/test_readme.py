@@ -1,9 +1,8 @@
 """Every command that README.md shows is run, in the order in which it stands there.
 
-A block marked ``console`` holds commands behind ``$ `` and, below each, what it prints. All blocks are one shell
-session in a folder of its own, with the checkout's examples beside it. What stands below a command must occur in
-its output, line by line; ``…`` stands for anything. The make targets are left out: test_demo.py runs one, and this
-run is the other.
+A block marked ``console`` holds commands behind ``$ ``; below each is what it prints. All are run in one
+folder with the checkout's examples. What stands below a command must occur in its output;
+``…`` stands for anything. The make targets are left out: test_demo.py runs one, and this run is the other.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from tests.support.program import REPOSITORY
 
 
 def clone(target: Path) -> Path:
-    """Tracked files and links only. Where this is no git repository (a source archive), all but what was made here."""
+    """Tracked files and links; in a source archive, which git does not know, all but what was made here."""
     if not (REPOSITORY / ".git").exists():
         made = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache", ".hypothesis")
         return Path(shutil.copytree(REPOSITORY, target, symlinks=True, ignore=made))
-    command = ["git", "-c", "safe.directory=*", "-C", REPOSITORY, "ls-files", "-z"]
+    command = ["git", "-c", "safe.directory=*", "-C", str(REPOSITORY), "ls-files", "-z"]
     listed = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     for name in listed.decode().split("\0"):
         source, copy = REPOSITORY / name, target / name
