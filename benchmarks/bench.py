@@ -1452,7 +1452,7 @@ def report(res, ref):
         '"Cores busy elsewhere": CPU used meanwhile by anything that is not the builder '
         "(registry, kernel writeback, other users of the machine), median.",
         "",
-        f"Ratio to {'the best peer' if ref == 'best' else ref} (below 1 is faster; the bar is pybuild's):",
+        f"Ratio to {'the best peer' if ref == 'best' else ref} (below 1 is faster; bar: for pybuild):",
         "",
     ]
     rows = []
