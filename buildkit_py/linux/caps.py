@@ -5,18 +5,20 @@ from __future__ import annotations
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import syscalls as sc
 
-NAMES = (
+_NAMES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
     "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
     "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
     "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ "
     "PERFMON BPF CHECKPOINT_RESTORE"
-).split()
+)
+NAMES = _NAMES.split()
+"""By number."""
 
-DEFAULT_NAMES = (
+_DEFAULT = (
     "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE "
     "SYS_CHROOT KILL AUDIT_WRITE"
-).split()
+)
 
 
 def mask(names: list[str]) -> int:
@@ -24,7 +26,7 @@ def mask(names: list[str]) -> int:
     return sum(1 << NAMES.index(name) for name in names)
 
 
-DEFAULT = mask(DEFAULT_NAMES)
+DEFAULT = mask(_DEFAULT.split())
 """What Docker leaves to root in a container."""
 SYS_ADMIN = 1 << 21
 

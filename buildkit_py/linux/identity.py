@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 class IdRange(NamedTuple):
     inside: int
     outside: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's count() is of no use here
 
 
 class Identity(NamedTuple):

@@ -24,7 +24,7 @@ def new(kind: str, options: tuple[tuple[str, str], ...] = (), attributes: int = 
     """A detached mount of a new file system instance, as a descriptor. An option "" has no value."""
     context = sc.fsopen(kind)
     try:
-        for key, value in options:
+        for key, value in (("source", kind), *options):
             if value:
                 sc.fsconfig(context, sc.FSCONFIG_SET_STRING, key, value.encode(), what=kind)
             else:
@@ -35,9 +35,12 @@ def new(kind: str, options: tuple[tuple[str, str], ...] = (), attributes: int = 
         os.close(context)
 
 
-def bind(directory: int, path: str, attributes: int = 0, *, recursive: bool = True) -> int:
+def bind(
+    directory: int, path: str, attributes: int = 0, *, recursive: bool = True, follow: bool = True
+) -> int:
     """A detached clone of what is at ``path`` ("": of the opened file itself)."""
     flags = sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if recursive else 0) | (0 if path else sc.AT_EMPTY_PATH)
+    flags |= 0 if follow else sc.AT_SYMLINK_NOFOLLOW
     fd = sc.open_tree(directory, path, flags)
     if attributes:
         try:

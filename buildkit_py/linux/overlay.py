@@ -93,6 +93,7 @@ def _mount_by_fsconfig(lower: list[str], upper: str, work: str, attributes: int)
     names = _Names()
     context = sc.fsopen("overlay")
     try:
+        _set(context, "source", b"overlay", "")
         sc.fsconfig(context, sc.FSCONFIG_SET_FLAG, "userxattr", what="overlay")
         for layer in lower:
             _set(context, "lowerdir+", names.name(layer), layer)

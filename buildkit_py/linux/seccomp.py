@@ -28,8 +28,7 @@ PRETEND = ERRNO | 0
 
 AUDIT_ARCH = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
 
-ALLOWED = frozenset(
-    """
+_ALLOWED = """
     _llseek _newselect accept accept4 access adjtimex alarm arch_prctl bind brk cachestat capget capset chdir
     chmod chown chown32 chroot clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime
     clock_gettime64 clock_nanosleep clock_nanosleep_time64 close close_range connect copy_file_range creat dup
@@ -68,8 +67,8 @@ ALLOWED = frozenset(
     timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64 times
     tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat utime utimensat utimensat_time64 utimes
     vfork vmsplice wait4 waitid waitpid write writev
-    """.split()
-)
+"""
+ALLOWED = frozenset(_ALLOWED.split())
 
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 """Linux, Linux32, their 3 GiB forms and the question for the present one: the allowed arguments."""
@@ -77,14 +76,13 @@ NAMESPACE_FLAGS = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
 AF_VSOCK = 40
 
-EMULATED_IDS = frozenset(
-    """
+_EMULATED_IDS = """
     setuid setuid32 setgid setgid32 setreuid setreuid32 setregid setregid32 setresuid setresuid32
     setresgid setresgid32 setfsuid setfsuid32 setfsgid setfsgid32 setgroups setgroups32
-    """.split()
-)
+"""
+EMULATED_IDS = frozenset(_EMULATED_IDS.split())
 """With one mapped id every change of ids must fail; it is answered as if it had been made."""
-OWNER_CALLS = frozenset("chown chown32 fchown fchown32 lchown lchown32 fchownat".split())
+OWNER_CALLS = frozenset(("chown", "chown32", "fchown", "fchown32", "lchown", "lchown32", "fchownat"))
 DEVICE_CALLS = {"mknod": 1, "mknodat": 2}
 """By the argument that holds the mode."""
 

@@ -52,6 +52,7 @@ _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 
 AT_FDCWD = -100
+AT_SYMLINK_NOFOLLOW = 0x100
 AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 

@@ -25,10 +25,8 @@ def enter() -> Identity:
 
     To be called once, before any thread exists. Raises SandboxError where the machine forbids it.
     """
-    if os.geteuid() == 0 and _can_mount():
-        identity = _present_identity()
-    else:
-        identity = _enter_user_namespace()
+    as_root = os.geteuid() == 0 and _can_mount()
+    identity = _present_identity() if as_root else _enter_user_namespace()
     _make_private()
     return identity
 

@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 class SandboxMount(NamedTuple):
     kind: Literal["bind", "tmpfs", "overlay", "file"]
-    """bind: ``source`` (host path). tmpfs. overlay: ``layers`` (top first) as a tree, of which the
-    subdirectory or file ``source`` is mounted; writes are discarded. file: ``data`` in memory."""
+    """bind: ``source`` (host path; where its last part is a link, that is refused: give its target).
+    tmpfs. overlay: ``layers`` (top first) as a tree, of which the subdirectory or file ``source`` is
+    mounted; writes are discarded. file: ``data`` in memory."""
     target: str
     """Absolute in the sandbox; links in it are resolved inside the root."""
     source: str = ""
@@ -55,3 +56,6 @@ class SandboxSpec(NamedTuple):
     ulimits: tuple[tuple[str, int, int], ...] = ()
     """(name as in setrlimit(2) without RLIMIT_, lower case; soft; hard)"""
     new_session: bool = True
+    tree: str = ""
+    """A plain writable directory as the root, where overlay can't be mounted: ``layers``, ``upper`` and
+    ``work`` are then left out of account."""

@@ -1,0 +1,76 @@
+"""What a sandbox finds in /etc/hosts and /etc/resolv.conf (hosts(5), resolv.conf(5))."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+_HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::\tip6-localnet
+ff00::\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+SLIRP_NAMESERVER = "10.0.2.3"
+"""Where the private network's own resolver listens (slirp4netns and pasta are both told so)."""
+_STUB = "/run/systemd/resolve/resolv.conf"
+"""What systemd-resolved asks itself, where /etc/resolv.conf names its stub on the loopback."""
+
+
+def hosts_text(hostname: str, extra: Sequence[tuple[str, str]] = ()) -> str:
+    """/etc/hosts for a sandbox; ``extra``: (name, address) pairs of --add-host.
+
+    The sandbox's own name is an alias of the loopback, for the network may be the host's.
+    """
+    lines = [_HOSTS]
+    lines += [f"{address}\t{name}\n" for name, address in extra]
+    if hostname and hostname not in {name for name, _ in extra}:
+        lines.append(f"127.0.0.1\t{hostname}\n")
+    return "".join(lines)
+
+
+def resolv_text(network: str, path: str = "/etc/resolv.conf") -> str:
+    """/etc/resolv.conf for a sandbox on ``network`` (host, private or none).
+
+    With the host's network it is the host's. In a private one the host's loopback is out of reach: a
+    nameserver there is replaced by systemd-resolved's real ones, or by the network's own resolver.
+    """
+    if network == "none":
+        return ""
+    text = _read(path)
+    if network == "host":
+        return text
+    kept, servers = _split(text)
+    if not any(map(_reachable, servers)):
+        kept, servers = _split(_read(_STUB)) if os.path.exists(_STUB) else (kept, [])
+    servers = list(filter(_reachable, servers)) or [SLIRP_NAMESERVER]
+    return "".join(f"{line}\n" for line in [*kept, *(f"nameserver {server}" for server in servers)])
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as f:
+            return f.read()
+    except OSError:
+        return ""
+
+
+def _split(text: str) -> tuple[list[str], list[str]]:
+    """The lines that are no comments and name no server, and the servers."""
+    kept, servers = [], []
+    for line in text.splitlines():
+        words = line.split()
+        if not words or words[0][0] in "#;":
+            continue
+        if words[0] == "nameserver":
+            servers += words[1:2]
+        else:
+            kept.append(line)
+    return kept, servers
+
+
+def _reachable(server: str) -> bool:
+    return not server.startswith(("127.", "::1", "0.0.0.0"))

@@ -1,0 +1,76 @@
+"""The sandbox's first process: sets everything up and becomes the command.
+
+Imported by the helper before the first run, so that all of it is in memory: after ``root.enter`` the
+old root, with Python's library, is gone. Only the standard library and buildkit_py.linux.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+from typing import NamedTuple, NoReturn
+
+from buildkit_py.errors import SandboxError
+from buildkit_py.linux import syscalls as sc
+from buildkit_py.network import loopback
+from buildkit_py.sandbox import process, root, wire
+from buildkit_py.sandbox.spec import SandboxSpec
+
+SETUP_FAILED = 125
+
+
+class Settings(NamedTuple):
+    """What all sandboxes of a helper have in common."""
+
+    mode: str
+    base_stub: str
+    program: bytes
+    """The seccomp filter."""
+
+
+def main(conn: _socket.socket, streams: tuple[int, int, int], settings: Settings) -> NoReturn:
+    """Read the spec from ``conn``, set up, exec. Reports on ``conn``; never returns."""
+    status = SETUP_FAILED
+    try:
+        process.take_streams(*streams)
+        spec = wire.receive_spec(conn)
+        prepare(conn, spec, settings)
+        status = process.execute(spec)
+    except EOFError:
+        pass
+    except SandboxError as e:
+        _report(conn, e.message, e.call, e.errno, e.hint)
+    except OSError as e:
+        what = f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror or e)
+        _report(conn, what, "", e.errno or errno.EIO, "")
+    except BaseException as e:
+        _report(conn, f"{type(e).__name__}: {e}", "", errno.EIO, "")
+    finally:
+        os._exit(status)
+
+
+def prepare(conn: _socket.socket, spec: SandboxSpec, settings: Settings) -> None:
+    os.umask(0o022)
+    process.take_terminal(spec)
+    if spec.network == "none":
+        sc.unshare(sc.CLONE_NEWNET)
+        loopback.bring_up()
+    sc.sethostname(spec.hostname)
+    builder = root.Root(spec, devices=settings.mode == "root", base_stub=settings.base_stub)
+    top = builder.build()
+    if builder.stubs or builder.stub_layer:
+        wire.send(conn, ("made", builder.stub_layer, [tuple(s) for s in builder.stubs]))
+    root.enter(top)
+    process.reopen_terminal(spec)
+    process.go_to(spec.cwd)
+    process.set_limits(spec)
+    sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
+    process.become(spec, settings.mode, b"" if spec.privileged else settings.program)
+
+
+def _report(conn: _socket.socket, message: str, call: str, number: int, hint: str) -> None:
+    try:
+        wire.send(conn, ("error", message, call, number, hint))
+    except OSError:
+        pass

@@ -1,0 +1,290 @@
+"""The sandbox's root: mounted piece by piece, then made the root of this mount namespace.
+
+Runs in the sandbox's first process, in mount, pid, ipc and uts namespaces of its own. Everything is
+mounted before the old root goes; from ``enter`` on nothing may be imported any more.
+
+What other pieces are cut from must be attached somewhere: a tmpfs, the *workbench*, is mounted on the
+old "/", where it covers nothing that a path lookup would meet (the lookup of an absolute path starts at
+the process's root itself), and everything else stands in directories of it. It goes with the old root.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from buildkit_py.errors import SandboxError
+from buildkit_py.linux import mounts, overlay
+from buildkit_py.linux import syscalls as sc
+from buildkit_py.sandbox import layout, stubs
+from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
+
+
+class Root:
+    """Builds one root.
+
+    ``devices``: whether nodes can be made here (real root). ``base_stub``: a directory that holds
+    layout.BASE_PLACES; "" where there is none.
+    """
+
+    def __init__(self, spec: SandboxSpec, *, devices: bool, base_stub: str) -> None:
+        self._spec = spec
+        self._devices = devices
+        self._base_stub = base_stub
+        self._mounts = layout.mounts(spec)
+        self._files = -1
+        self._names = 0
+        self.stubs: list[stubs.Stub] = []
+        self.stub_layer = ""
+        """A directory beside the work directory, to be removed after the run; "" where there is none."""
+
+    def build(self) -> int:
+        """Mount everything; the new root as a descriptor, attached and ready for ``enter``."""
+        self._files = mounts.new("tmpfs", (("mode", "0700"),), mounts.NOSUID | mounts.NODEV)
+        sc.move_mount(self._files, sc.AT_FDCWD, "/")
+        os.mkdir("empty", 0o555, dir_fd=self._files)
+        sources = [self._source(mount) for mount in self._mounts]
+        folders = frozenset(m.target for m, fd in zip(self._mounts, sources, strict=True) if _is_folder(fd))
+        root = self._root(layout.places(self._mounts, folders))
+        self._proc(root)
+        self._dev(root)
+        self._sys(root)
+        walk = stubs.Walk(root)
+        for mount, fd in zip(self._mounts, sources, strict=True):
+            place = self._place(walk, root, mount.target, folder=mount.target in folders)
+            mounts.attach(fd, place, mount.target)
+        self.stubs += walk.made
+        if not self._spec.privileged:
+            self._mask(root)
+        return root
+
+    # The root itself
+
+    def _root(self, places: tuple[tuple[str, bool], ...]) -> int:
+        spec = self._spec
+        if spec.tree:
+            return self._scratch(mounts.bind(sc.AT_FDCWD, spec.tree, recursive=False))
+        stub = self._stub(places)
+        upper, work = spec.upper, spec.work
+        readonly = not upper
+        if readonly:
+            # A writable root all the same, so that a hidden mount point can be made; sealed below.
+            upper, work = self._fresh_upper("root")
+        root = self._scratch(overlay.mount((*spec.layers, stub), upper, work))
+        self._check_places(root, places)
+        if readonly:
+            sc.mount_setattr(root, "", mounts.RDONLY)
+        return root
+
+    def _stub(self, places: tuple[tuple[str, bool], ...]) -> str:
+        """The stub layer's directory. On the file system of the upper one if it can be: overlay keeps
+        one st_dev and the inode numbers of a single file system, and makes them up for several."""
+        if self._base_stub and places == layout.BASE_PLACES:
+            return self._base_stub
+        if self._spec.work:
+            stub = self.stub_layer = os.path.join(os.path.dirname(self._spec.work), "stub")
+        else:
+            stub = f"/proc/self/fd/{self._files}/stub"
+        os.mkdir(stub, 0o755)
+        stubs.fill(stub, places)
+        return stub
+
+    def _check_places(self, root: int, places: tuple[tuple[str, bool], ...]) -> None:
+        """Make those mount points that the image hides from the stub layer below it."""
+        walk = stubs.Walk(root)
+        for path, folder in places:
+            fd = mounts.resolve(root, path)
+            if fd < 0:
+                fd = walk.place(path, folder=folder)
+            os.close(fd)
+        self.stubs += walk.made
+
+    def _place(self, walk: stubs.Walk, root: int, path: str, *, folder: bool) -> int:
+        fd = mounts.resolve(root, path)
+        return fd if fd >= 0 else walk.place(path, folder=folder)
+
+    def _scratch(self, fd: int) -> int:
+        """Attach on the workbench, so that the mount belongs to this namespace; the descriptor stays."""
+        name = self._next_name()
+        os.mkdir(name, 0o700, dir_fd=self._files)
+        sc.move_mount(fd, self._files, name)
+        return fd
+
+    def _fresh_upper(self, name: str) -> tuple[str, str]:
+        """An upper and a work directory in memory."""
+        for kind in ("upper", "work"):
+            os.mkdir(f"{name}-{kind}", 0o755, dir_fd=self._files)
+        here = f"/proc/self/fd/{self._files}/{name}"
+        return f"{here}-upper", f"{here}-work"
+
+    # What is mounted over it
+
+    def _source(self, mount: SandboxMount) -> int:
+        """A detached mount of what the mount asks for."""
+        readonly = mounts.RDONLY if mount.readonly else 0
+        safe = mounts.NOSUID | mounts.NODEV
+        if mount.kind == "tmpfs":
+            options = [("mode", f"{mount.mode:o}"), ("uid", str(mount.uid)), ("gid", str(mount.gid))]
+            if mount.size:
+                options.append(("size", str(mount.size)))
+            return mounts.new("tmpfs", tuple(options), safe | readonly)
+        if mount.kind == "file":
+            return mounts.bind(self._files, self._file(mount), safe | mounts.NOEXEC | readonly)
+        if mount.kind == "overlay":
+            return self._overlay(mount, readonly)
+        return mounts.bind(sc.AT_FDCWD, mount.source, readonly, follow=False)
+
+    def _file(self, mount: SandboxMount) -> str:
+        name = self._next_name()
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=self._files)
+        try:
+            view = memoryview(mount.data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if mount.uid or mount.gid:
+                os.fchown(fd, mount.uid, mount.gid)
+            os.fchmod(fd, mount.mode)
+        finally:
+            os.close(fd)
+        return name
+
+    def _next_name(self) -> str:
+        self._names += 1
+        return f"mount{self._names}"
+
+    def _overlay(self, mount: SandboxMount, readonly: int) -> int:
+        empty = f"/proc/self/fd/{self._files}/empty"
+        upper, work = ("", "") if mount.readonly else self._fresh_upper(self._next_name())
+        tree = self._scratch(overlay.mount((*mount.layers, empty), upper, work))
+        try:
+            source = mounts.resolve(tree, mount.source or "/")
+            if source < 0:
+                raise SandboxError(
+                    f"the mount on {mount.target} wants {mount.source}, which does not exist",
+                    call="openat2",
+                    errno=errno.ENOENT,
+                )
+            try:
+                return mounts.bind(source, "", readonly, recursive=False)
+            finally:
+                os.close(source)
+        finally:
+            os.close(tree)
+
+    # /proc, /dev, /sys
+
+    def _proc(self, root: int) -> None:
+        proc = mounts.new("proc", (), mounts.PLAIN)
+        self._attach(root, proc, "/proc", keep=True)
+        self._proc_fd = proc
+
+    def _attach(self, root: int, fd: int, path: str, *, keep: bool = False) -> None:
+        place = mounts.resolve(root, path, os.O_PATH | os.O_DIRECTORY)
+        try:
+            sc.move_mount(fd, place, "", path)
+        finally:
+            os.close(place)
+            if not keep:
+                os.close(fd)
+
+    def _dev(self, root: int) -> None:
+        dev = mounts.new("tmpfs", (("mode", "755"), ("size", "65536k")), mounts.NOSUID)
+        self._attach(root, dev, "/dev", keep=True)
+        for name in layout.DEV_FOLDERS:
+            os.mkdir(name, 0o755, dir_fd=dev)
+        for name, target in layout.DEV_LINKS:
+            os.symlink(target, name, dir_fd=dev)
+        for name, major, minor in layout.DEVICES:
+            self._device(dev, name, os.makedev(major, minor))
+        self._attach(dev, _devpts(), "pts")
+        shm = (("mode", "1777"), ("size", str(self._spec.shm_size)))
+        self._attach(dev, mounts.new("tmpfs", shm, mounts.PLAIN), "shm")
+        try:
+            self._attach(dev, mounts.new("mqueue", (), mounts.PLAIN), "mqueue")
+        except SandboxError as e:
+            # A kernel without POSIX message queues: then there are none.
+            if e.errno != errno.ENODEV:
+                raise
+        if self._spec.terminal:
+            os.close(os.open("console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=dev))
+            mounts.attach(mounts.bind(0, "", recursive=False), mounts.resolve(dev, "console"), "/dev/console")
+        os.close(dev)
+
+    def _device(self, dev: int, name: str, number: int) -> None:
+        """A node where we may make one, else a bind of the host's (a user namespace's mounts honour no
+        devices made inside it)."""
+        if self._devices:
+            try:
+                os.mknod(name, stat.S_IFCHR | 0o666, number, dir_fd=dev)
+                os.chmod(name, 0o666, dir_fd=dev)
+                return
+            except PermissionError:
+                self._devices = False
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=dev))
+        place = mounts.resolve(dev, name)
+        mounts.attach(mounts.bind(sc.AT_FDCWD, f"/dev/{name}", recursive=False), place, f"/dev/{name}")
+
+    def _sys(self, root: int) -> None:
+        readonly = 0 if self._spec.privileged else mounts.RDONLY
+        try:
+            self._attach(root, mounts.new("sysfs", (), mounts.PLAIN | readonly), "/sys")
+        except SandboxError as e:
+            # Only the owner of the network namespace may mount sysfs: with the host's network, a user
+            # namespace binds what is there.
+            if e.errno != errno.EPERM:
+                raise
+            self._attach(root, mounts.bind(sc.AT_FDCWD, "/sys", mounts.PLAIN | mounts.RDONLY), "/sys")
+            return
+        try:
+            self._attach(root, mounts.new("cgroup2", (), mounts.PLAIN | readonly), "/sys/fs/cgroup")
+        except (SandboxError, OSError):
+            # Version 1, or not allowed: a sandbox can do without.
+            pass
+
+    def _mask(self, root: int) -> None:
+        for path in layout.MASKED:
+            place = mounts.resolve(root, path)
+            if place < 0:
+                continue
+            if _is_folder(place):
+                cover = mounts.bind(self._files, "empty", mounts.RDONLY | mounts.PLAIN, recursive=False)
+            else:
+                cover = mounts.bind(sc.AT_FDCWD, "/dev/null", recursive=False)
+            mounts.attach(cover, place, path)
+        for path in layout.READONLY:
+            place = mounts.resolve(root, path)
+            if place >= 0:
+                mounts.attach(mounts.bind(place, "", mounts.RDONLY), place, path)
+
+
+def enter(root: int) -> None:
+    """Make ``root`` the root of this mount namespace, and let go of the old one.
+
+    pivot_root(2) puts the old root on top of the new one's "."; on top of it lies the workbench. Each
+    takes an unmount of its own.
+    """
+    os.fchdir(root)
+    sc.pivot_root(".", ".")
+    sc.umount2(".", sc.MNT_DETACH)
+    sc.umount2(".", sc.MNT_DETACH)
+    os.chdir("/")
+    if not os.path.samestat(os.stat("/.."), os.fstat(root)):
+        raise SandboxError("the old root is still in reach", call="pivot_root", errno=errno.EBUSY)
+
+
+def _is_folder(fd: int) -> bool:
+    return stat.S_ISDIR(os.fstat(fd).st_mode)
+
+
+def _devpts() -> int:
+    options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")]
+    attributes = mounts.NOSUID | mounts.NOEXEC
+    try:
+        return mounts.new("devpts", tuple(options), attributes)
+    except SandboxError as e:
+        # Group 5 (tty) isn't mapped where one id is.
+        if e.errno != errno.EINVAL:
+            raise
+        return mounts.new("devpts", tuple(options[:-1]), attributes)
