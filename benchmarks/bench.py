@@ -1422,7 +1422,7 @@ BARS = {
 
 
 def reference(per, ref):
-    """The median, in seconds, that ratios refer to: one builder's, or that of the best that is not pybuild."""
+    """The median, in seconds, that ratios refer to: one builder's, or the best peer's."""
     names = [name for name in per if per[name] and (name == ref if ref != "best" else name != "pybuild")]
     return min((statistics.median(x["wall"] for x in per[name]) for name in names), default=0)
 
