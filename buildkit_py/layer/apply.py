@@ -34,6 +34,8 @@ OPAQUE_MARK = ".wh..wh..opq"
 _META_PREFIX = ".wh..wh."
 _MAX_LINKS = 40
 _MAX_DIRECTORIES = 64
+_MAX_PATH = 4095
+"""Linux' PATH_MAX: whatever is deeper could be made, but never named."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SET_ID = 0o7000
@@ -65,6 +67,8 @@ def apply_layer(
 
 def clean(path: str) -> str:
     """A path of an archive relative to its root; ``""`` is the root. Raises ImageError for ``..``."""
+    if len(path) > _MAX_PATH:
+        raise ImageError(f"the archive has a path of {len(path)} characters: {path[:80]!r}…")
     if "/." in path or "//" in path or path.startswith((".", "/")):
         parts = [part for part in path.split("/") if part and part != "."]
         if ".." in parts:
@@ -146,8 +150,14 @@ class Unpacker:
         return self._walk(path)
 
     def _walk(self, path: str) -> tuple[int, str]:
-        todo = path.split("/")[::-1]
         fd, done, links = self._root, "", 0
+        above = path
+        while above := above.rpartition("/")[0]:
+            known = self._open_dirs.get(above)
+            if known is not None:
+                fd, done = known, above
+                break
+        todo = path[len(done) :].split("/")[::-1]
         while todo:
             name = todo.pop()
             if not name or name == ".":

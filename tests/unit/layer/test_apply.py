@@ -368,7 +368,7 @@ def escapes(outside: Path) -> list[list[Member | tuple[Member, bytes]]]:
         [file("/"), file(".")],
         [Member("c", kinds.CHARACTER)],
         [file("n" * 300)],
-        [file("p/" * 3000 + "f")],
+        [file("p/" * 2040 + "f")],
     ]
 
 
