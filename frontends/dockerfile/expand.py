@@ -15,8 +15,10 @@ from buildkit_py.frontends.dockerfile.words import SPACE
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.patterns import Segment
 
-MAX_TEXT = 1 << 20
-"""Characters of one expanded word. Doubling a variable 60 times would fill any memory."""
+MAX_GROWTH = 1 << 18
+"""Characters that variables may add to one word. Doubling a variable 60 times would fill any memory, and
+the kernel takes no longer string than 128 KiB anyway.
+"""
 
 _MAX_DEPTH = 50
 _SPECIAL = "@*#?-$!"
@@ -131,6 +133,7 @@ class _Reader:
         self.heredoc = heredoc
         self.variables = variables
         self.depth = 0
+        self.grown = 0
         self.used: dict[str, None] = {}
         self.unset: dict[str, None] = {}
         self.pieces: list[tuple[str, bool]] = []
@@ -147,7 +150,6 @@ class _Reader:
         text = self.text
         size = len(text)
         pieces: list[tuple[str, bool]] = []
-        total = 0
         special = stops + self.escape + ("$" if self.variables else "") + ("" if self.heredoc else "\"'")
         stop = ""
         while self.position < size:
@@ -156,7 +158,6 @@ class _Reader:
                 position += 1
             if position > start:
                 pieces.append((text[start:position], True))
-                total += position - start
                 self.position = position
                 continue
             char = text[position]
@@ -164,11 +165,7 @@ class _Reader:
             if char in stops:
                 stop = char
                 break
-            piece = self._special(char, raw=raw)
-            pieces.append(piece)
-            total += len(piece[0])
-            if total > MAX_TEXT:
-                raise ExpansionError(f"the word expands to more than {MAX_TEXT:,} characters", start)
+            pieces.append(self._special(char, raw=raw))
         if self.depth == 0:
             self.pieces = pieces
         return "".join([piece[0] for piece in pieces]), stop
@@ -239,13 +236,17 @@ class _Reader:
         opened = self.position - 1
         if not self.text.startswith("{", self.position):
             name = self._name()
-            return self._value(name) if name else "$"
-        if self.depth == _MAX_DEPTH:
+            value = self._value(name) if name else "$"
+        elif self.depth == _MAX_DEPTH:
             raise ExpansionError("variables are nested too deeply", opened)
-        self.depth += 1
-        self.position += 1
-        value = self._braced(opened)
-        self.depth -= 1
+        else:
+            self.depth += 1
+            self.position += 1
+            value = self._braced(opened)
+            self.depth -= 1
+        self.grown += len(value)
+        if self.grown > MAX_GROWTH:
+            raise ExpansionError(f"variables add more than {MAX_GROWTH:,} characters to a word", opened)
         return value
 
     def _name(self) -> str:
@@ -349,8 +350,8 @@ class _Reader:
             raise ExpansionError("missing '}' after ${" + name, opened)
         value = self._value(name)
         segments = self._compile(pattern, at)
-        if len(value) * len(replacement) > MAX_TEXT * 64:
-            raise ExpansionError(f"the word expands to more than {MAX_TEXT:,} characters", opened)
+        if (len(value) + 1) * len(replacement) > MAX_GROWTH * 256:
+            raise ExpansionError(f"variables add more than {MAX_GROWTH:,} characters to a word", opened)
         return patterns.replace(segments, value, replacement, every=every)
 
     def _compile(self, pattern: str, at: int) -> list[Segment]:

@@ -109,7 +109,11 @@ class Lexer:
                 if not chomp and lines[index].strip("\t") == name:
                     hint += "; <<- would remove leading tabs"
                 break
-        raise self.error(f"unterminated heredoc: no line is {name!r} alone", opened, hint=hint)
+        line = self.lines[opened - 1]
+        column = line.find(name, line.find("<<")) + 1 if "<<" in line else 0
+        raise self.error(
+            f"unterminated heredoc: no line is {name!r} alone", opened, column=column, hint=hint
+        )
 
     def error(
         self, message: str, start: int, end: int = 0, *, column: int = 0, hint: str = ""
@@ -161,6 +165,15 @@ class Lexer:
             self.directives.append((name, value, index))
         if self.directives:
             self.position = index
+
+
+def column_of(line: str, word: str) -> int:
+    """The 1-based column of a word, rather where it follows white space than within another; 0: nowhere."""
+    for before in (" ", "\t"):
+        found = line.find(before + word)
+        if found >= 0:
+            return found + 2
+    return line.find(word) + 1
 
 
 def _continued(line: str, escape: str) -> tuple[str, bool]:

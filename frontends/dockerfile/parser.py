@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from buildkit_py.errors import DockerfileError
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Heredoc, Instruction, ParseWarning, Range
-from buildkit_py.frontends.dockerfile.lexer import JoinedLine, Lexer
+from buildkit_py.frontends.dockerfile.lexer import JoinedLine, Lexer, column_of
 from buildkit_py.frontends.dockerfile.semantics import check as check
 from buildkit_py.frontends.dockerfile.semantics import stages as stages
 from buildkit_py.frontends.dockerfile.words import (
@@ -174,5 +174,5 @@ def _heredocs(lexer: Lexer, line: JoinedLine, text: str, name: str) -> tuple[Her
 
 def _error(lexer: Lexer, line: JoinedLine, message: str, word: str, *, hint: str = "") -> DockerfileError:
     """With the caret under ``word`` if the first line holds it."""
-    column = lexer.lines[line.start - 1].find(word) + 1
+    column = column_of(lexer.lines[line.start - 1], word)
     return lexer.error(message, line.start, line.end, column=column, hint=hint)

@@ -14,6 +14,7 @@ from buildkit_py.frontends.dockerfile.facts import (
     SECURITIES,
     Facts,
 )
+from buildkit_py.frontends.dockerfile.lexer import column_of
 from buildkit_py.frontends.dockerfile.words import heredoc_opener
 
 _NAME_REST = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
@@ -88,7 +89,7 @@ def _error(dockerfile: Dockerfile, instruction: Instruction, problem: _Problem) 
     start, end = instruction.range
     column = 0
     if problem.word and start <= len(dockerfile.lines):
-        column = dockerfile.lines[start - 1].find(problem.word) + 1
+        column = column_of(dockerfile.lines[start - 1], problem.word)
     return DockerfileError(
         problem.message,
         path=dockerfile.path,
