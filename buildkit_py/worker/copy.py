@@ -14,16 +14,16 @@ from typing import NamedTuple
 
 from buildkit_py.errors import PybuildError, StoreError
 from buildkit_py.linux.halves import alone, in_halves
-from buildkit_py.linux.identity import Identity
 from buildkit_py.linux.ownership import Owner
 from buildkit_py.llb.ops import Copy
 from buildkit_py.snapshot.dirtree import DirTree
 from buildkit_py.snapshot.layertree import LayerTree
 from buildkit_py.snapshot.listing import PLAIN, Part, has_xattrs, held_data
 from buildkit_py.snapshot.owners import owners_path
-from buildkit_py.worker.chmod import Change, octal, parse
-from buildkit_py.worker.destination import MADE, Attributes, Destination, Directory, kind_of, write_xattrs
+from buildkit_py.worker.chmod import Change, parse
+from buildkit_py.worker.destination import Attributes, Destination, Directory, write_xattrs
 from buildkit_py.worker.owner import Layer, resolve_owner
+from buildkit_py.worker.place import Place, Target
 from buildkit_py.worker.placement import (
     check_base,
     copy_data,
@@ -44,53 +44,37 @@ _RUN = 256
 _NO_LINK = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP)
 
 
-class Target(NamedTuple):
-    """Where a part goes: into ``directory`` under the names of its rows or, a file, as ``name``."""
-
-    directory: Directory
-    name: str
-
-
-def run_copy(
-    action: Copy, selection: Selection, destination: Destination, layer: Layer, identity: Identity
-) -> None:
+def run_copy(action: Copy, selection: Selection, destination: Destination, layer: Layer) -> None:
     """Raises PybuildError; the layer is then to be thrown away."""
     if not selection.parts:
         return  # wildcards that match nothing
     owner = resolve_owner(destination.base, action.chown) if action.chown else None
+    place = Place(action, selection, destination, owner)
     copier = Copier(action, selection, destination, layer, owner)
-    for part, target in zip(selection.parts, targets(action, selection, destination, owner), strict=True):
-        copier.copy(part, target)
+    for part in selection.parts:
+        if action.unpack != "never" and _unpack(part, selection, destination, place.path, owner):
+            continue
+        copier.copy(part, place.target(part))
 
 
-def targets(
-    action: Copy, selection: Selection, destination: Destination, owner: tuple[int, int] | None
-) -> list[Target]:
-    """One for each part of the selection."""
-    path = destination.resolve(action.dest)
-    mode = destination.mode(path)
-    exists = mode is not None and stat.S_ISDIR(mode)
-    slash = action.dest.rsplit("/", 1)[-1] in ("", ".", "..")
-    if selection.several and not (slash or exists):
-        raise PybuildError(
-            f"several sources are copied to {action.dest}, which is not a directory",
-            hint=f"end the destination with a slash: {action.dest}/",
-        )
-    made = made_with(action, owner)
-    if len(selection.parts) == 1 and selection.parts[0].kind == "file" and not (slash or exists):
-        parent, _, name = path.rpartition("/")
-        return [Target(destination.enter(parent, made), name)]
-    if mode is not None and not exists:
-        raise PybuildError(f"cannot copy into {action.dest}: it is {kind_of(mode)}, not a directory")
-    directory = destination.enter(path, made)
-    return [Target(directory, part.prefix if part.kind == "file" else "") for part in selection.parts]
+def _unpack(
+    part: Part, selection: Selection, destination: Destination, path: str, owner: tuple[int, int] | None
+) -> bool:
+    """Whether a part was an archive, and has been unpacked."""
+    listing = selection.listing
+    if part.kind != "file" or held_data(selection.tree) or not stat.S_ISREG(listing.stat(part.start).mode):
+        return False
+    from buildkit_py.worker.unpack import Archive
 
-
-def made_with(action: Copy, owner: tuple[int, int] | None) -> Attributes:
-    """How missing directories of the destination are made."""
-    mode = octal(action.chmod)
-    uid, gid = owner or (0, 0)
-    return MADE._replace(mode=stat.S_IFDIR | (0o755 if mode is None else mode), uid=uid, gid=gid)
+    source = listing.paths[part.start]
+    try:
+        with Archive(listing.host(part.start)) as archive:
+            if not archive:
+                return False
+            archive.unpack(path, destination, owner, source)
+            return True
+    except OSError as e:
+        raise _failed(source, path, e) from e
 
 
 class New(NamedTuple):

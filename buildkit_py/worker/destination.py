@@ -15,6 +15,7 @@ from buildkit_py.errors import PybuildError
 from buildkit_py.linux.identity import Identity
 from buildkit_py.snapshot import overlay
 from buildkit_py.snapshot.listing import MADE_TIME_NS
+from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.tree import Entry, Tree
 from buildkit_py.worker.owner import Layer, Ownership
 
@@ -68,6 +69,8 @@ class Destination:
         self.ownership = Ownership(layer, identity)
         self.base = base
         self._fs = layer.fs
+        self._hidden: dict[str, bool] = {}
+        """What clear() took away of the base, and whether it was a directory."""
         root = Directory("", layer.fs, MADE, base)
         self._dirs: dict[str, Directory] = {"": root}
 
@@ -141,7 +144,7 @@ class Destination:
             if not keep:
                 known.attributes = attributes
             return known
-        below = parent.below(name)
+        below = parent.below(name) if path not in self._hidden else None
         if below is not None and not stat.S_ISDIR(below.mode):
             raise PybuildError(f"/{path} is {kind_of(below.mode)}, and a directory is to be put there")
         if below is not None and keep:
@@ -155,9 +158,28 @@ class Destination:
         except FileExistsError:
             mode = os.lstat(host).st_mode
             raise PybuildError(f"/{path} is {kind_of(mode)}, and a directory is to be put there") from None
+        if self._hidden.get(path):
+            os.setxattr(host, overlay.OPAQUE, b"y")
         made = Directory(path, host, attributes, self.base if below is not None else None)
         self._dirs[path] = made
         return made
+
+    def clear(self, parent: Directory, name: str) -> None:
+        """Take away whatever is under a name: a directory with all that is in it, as tar does."""
+        path = f"{parent.path}/{name}" if parent.path else name
+        below = parent.below(name)
+        if below is not None:
+            self._hidden[path] = stat.S_ISDIR(below.mode)
+        host = f"{parent.host}/{name}"
+        try:
+            os.unlink(host)
+        except FileNotFoundError:
+            return
+        except IsADirectoryError:
+            remove_tree(host)
+            for gone in [p for p in self._dirs if p == path or p.startswith(path + "/")]:
+                del self._dirs[gone]
+        self.ownership.forget(path)
 
     def finish(self) -> None:
         """Give every directory its attributes, now that nothing is put into it any more."""

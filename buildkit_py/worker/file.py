@@ -65,5 +65,5 @@ def run_file_op(
             run_mkdir(action, destination)
         else:
             selection = selections.get(n) or select(action, inputs[action.input])
-            run_copy(action, selection, destination, staged, identity)
+            run_copy(action, selection, destination, staged)
     destination.finish()

@@ -54,12 +54,11 @@ class Ownership:
                 os.chown(where, uid, gid)
             else:
                 recorded = True
-        real = stat.S_IMODE(mode) & ~0o6000 if recorded else stat.S_IMODE(mode)
-        if real != made or real & self._umask:
-            os.chmod(where, real)
+        permissions = stat.S_IMODE(mode)
+        if permissions != made or permissions & self._umask:
+            os.chmod(where, permissions)
         if recorded:
-            full = mode if mode & 0o6000 else 0
-            self._layer.owners.record(path, where, mode, Owner(uid, gid, full))
+            self._layer.owners.record(path, where, mode, Owner(uid, gid))
 
     def apply_special(self, where: str, path: str, uid: int, gid: int) -> None:
         """To a symbolic link or a special file (the mode of which is right already)."""
