@@ -171,7 +171,10 @@ class Conversion:
         try:
             return how(word, values, self.dockerfile.escape)
         except expand.ExpansionError as error:
-            raise self.fail(instruction.range, error.message, hint=error.hint) from None
+            failure = self.fail(instruction.range, error.message, hint=error.hint)
+            at = self.dockerfile.lines[failure.start - 1].find(word) if failure.start else -1
+            failure.column = at + error.offset + 1 if at >= 0 else 0
+            raise failure from None
 
     def note(self, kind: str, instruction: Instruction, *data: str) -> None:
         self.notes.append(Note(kind, instruction.range, data))

@@ -60,6 +60,8 @@ def parse(text: str) -> Platform:
         if arch not in _KNOWN_ARCH:
             raise ValueError(f"{text!r} is neither a known operating system nor a known architecture")
         return Platform("linux", arch, variant)
+    if len(parts) == 2 and parts[0] not in _KNOWN_OS and _architecture(parts[0], "")[0] in _KNOWN_ARCH:
+        parts.insert(0, "linux")
     arch, variant = _architecture(parts[1], parts[2] if len(parts) == 3 else "")
     return Platform("darwin" if parts[0] == "macos" else parts[0], arch, variant)
 

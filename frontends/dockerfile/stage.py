@@ -174,7 +174,7 @@ def title(instruction: Instruction) -> str:
     """An instruction as progress shows it: ``RUN make``; ``RUN <<EOF (echo hi...)``."""
     text = instruction.text.strip() or instruction.name
     word, _, rest = text.partition(" ")
-    text = f"{word.upper()} {rest}".rstrip()
+    text = f"{word.upper()} {rest.strip()}".rstrip()
     for heredoc in instruction.heredocs:
         first, _, more = heredoc.content.strip().partition("\n")
         text += f" ({first}{'...' if more else ''})"
