@@ -93,6 +93,8 @@ class ImageStore:
         if manifest is not None:
             digest = self._content.write(manifest)
             size = sum(layer["size"] for layer in documents.manifest(manifest)["layers"])
+        if digest is None and self._db.one("SELECT 1 FROM images WHERE id = ?", (image_id,)):
+            return image_id
         now = time.time()
         with self._db.transaction():
             self._db.run(
@@ -107,7 +109,8 @@ class ImageStore:
     def tag(self, name: str, target: Digest, kind: Literal["image", "index"] = "image") -> str:
         """Let a name mean an image id or an index digest from now on; return the normalised name."""
         full = str(reference.parse(name))
-        self._db.run("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (full, target, kind))
+        if self._db.one("SELECT target, kind FROM names WHERE name = ?", (full,)) != (target, kind):
+            self._db.run("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (full, target, kind))
         return full
 
     def lookup(self, ref: Reference, wanted: str = "") -> Image | None:

@@ -39,15 +39,15 @@ class Arrival:
         self._fd = -1
         self._offset = 0
 
-    def receive(self, fetch: Callable[[], Iterator[bytes]], emit: Emit, vertex: str) -> None:
-        """Store what ``fetch`` yields; it verifies digest and size. Errors go to the reader."""
+    def receive(self, chunks: Iterator[bytes], emit: Emit, vertex: str) -> None:
+        """Store what comes; the iterator verifies digest and size. Errors go to the reader."""
         try:
             if self._cancelled:
                 return
             with self._content.writer(hashing=False) as writer:
                 with self._changed:
                     self._fd = writer.reader()
-                self._store(writer.write, fetch(), emit, vertex)
+                self._store(writer.write, chunks, emit, vertex)
                 writer.commit(self.digest)
             with self._changed:
                 self._done = True

@@ -24,14 +24,14 @@ class Downloads:
         self,
         content: ContentStore,
         blobs: Sequence[LayerBlob],
-        fetcher: Callable[[LayerBlob], Callable[[], Iterator[bytes]]],
+        fetch: Callable[[LayerBlob], Iterator[bytes]],
         connections: int,
         emit: Emit,
         vertex: str,
     ) -> None:
         self._emit = emit
         self._vertex = vertex
-        self._fetcher = fetcher
+        self._fetch = fetch
         self._arrivals: dict[Digest, Arrival] = {}
         self._queue: deque[tuple[LayerBlob, Arrival]] = deque()
         for blob in blobs:
@@ -69,4 +69,4 @@ class Downloads:
                 blob, arrival = self._queue.popleft()
             except IndexError:
                 return
-            arrival.receive(lambda blob=blob: self._fetcher(blob)(), self._emit, self._vertex)  # type: ignore[misc]
+            arrival.receive(self._fetch(blob), self._emit, self._vertex)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 3
 """Layers that are fetched at once; more gain nothing and look rude to a registry."""
+FOREIGN = "image-"
+"""How the ids of snapshots begin that were unpacked from a blob. Packed again, they would make other tars."""
+PREFERENCE = (media.OCI_LAYER_GZIP, media.OCI_LAYER_ZSTD, media.OCI_LAYER)
+"""Which of several known blobs of a layer is taken: the one that everybody reads first."""
 _MAX_NESTING = 3
 """Indexes that point to indexes."""
 
@@ -139,33 +143,60 @@ class ImageSources:
         return parent
 
     def layers(self, image: Image) -> list[Layer]:
-        """The layers as they can be fetched. Raises NotFoundError for an image that was built here, whose
-        layers are snapshots or nothing."""
+        """The layers as they can be fetched: by the manifest that the image came with, or, for one that
+        was built here, by the blobs that it was pushed or loaded as. Raises NotFoundError without those."""
         manifest = self._images.manifest(image)
         if manifest is None:
+            blobs = [self._known_blob(image, diff_id) for diff_id in image.diff_ids]
+        else:
+            blobs = [
+                LayerBlob(media.LAYERS[d["mediaType"]], Digest(d["digest"]), d["size"])
+                for d in manifest["layers"]
+            ]
+        return [Layer(*each) for each in zip(blobs, image.diff_ids, chain_ids(image.diff_ids), strict=True)]
+
+    def _known_blob(self, image: Image, diff_id: DiffID) -> LayerBlob:
+        blob = self._images.layer_blob(diff_id, PREFERENCE)
+        if blob is None:
             raise NotFoundError(
                 f"the layers of image {image.id[7:19]} were removed from the store", hint="build it again"
             )
-        blobs = [
-            LayerBlob(media.LAYERS[d["mediaType"]], Digest(d["digest"]), d["size"])
-            for d in manifest["layers"]
-        ]
-        return [Layer(*each) for each in zip(blobs, image.diff_ids, chain_ids(image.diff_ids), strict=True)]
+        return blob
 
-    def ensure_blob(self, blob: LayerBlob, emit: Emit = ignore, vertex: str = "") -> bool:
+    def ensure_blob(self, blob: LayerBlob) -> bool:
         """Have a blob in the content store, from a registry where it is missing; False where none has it."""
         if self._content.has(blob.digest) and self._content.size(blob.digest) == blob.size:
             return True
+        try:
+            with self._content.writer(hashing=False) as writer:
+                for chunk in self._fetch_blob(blob):
+                    writer.write(chunk)
+                writer.commit(blob.digest)
+        except (NotFoundError, RegistryError):
+            return False
+        return True
+
+    def _fetch_blob(self, blob: LayerBlob) -> Iterator[bytes]:
+        """A blob from the first repository of those that were seen to hold it. Called in any thread."""
+        last: PybuildError = NotFoundError(
+            f"the layer {blob.digest} is not here, and no registry is known that has it",
+            hint="pull the image",
+        )
         for registry, repository in self._images.origins(blob.digest):
+            begun = False
             try:
-                with self._content.writer(hashing=False) as writer:
-                    for chunk in self.client.blob(registry, repository, blob.digest, blob.size):
-                        writer.write(chunk)
-                    writer.commit(blob.digest)
-                return True
-            except (NotFoundError, RegistryError):
+                for chunk in self.client.blob(registry, repository, blob.digest, blob.size):
+                    begun = True
+                    yield chunk
+                return
+            except NotFoundError as e:
                 self._images.forget_origin(blob.digest, registry, repository)
-        return False
+                last = e
+            except RegistryError as e:
+                last = e
+            if begun:
+                break
+        raise last
 
     # resolving
 
@@ -233,28 +264,13 @@ class ImageSources:
         from buildkit_py.source.download import Downloads
 
         missing = [layer.blob for layer in layers if not self._is_here(layer.blob)]
-        with Downloads(self._content, missing, self._fetcher, CONNECTIONS, emit, vertex) as downloads:
+        with Downloads(self._content, missing, self._fetch_blob, CONNECTIONS, emit, vertex) as downloads:
             for layer in layers:
                 parent = self._unpack_one(layer, parent, downloads.arrival(layer.blob.digest), emit, vertex)
         return parent
 
     def _is_here(self, blob: LayerBlob) -> bool:
         return self._content.has(blob.digest) and self._content.size(blob.digest) == blob.size
-
-    def _fetcher(self, blob: LayerBlob) -> Callable[[], Iterator[bytes]]:
-        """How to fetch a blob: from the first repository that is known to hold it. Called in any thread."""
-        origins = self._images.origins(blob.digest)
-        if not origins:
-            raise NotFoundError(
-                f"the layer {blob.digest} is not here and no registry is known that has it",
-                hint="pull the image",
-            )
-
-        def fetch() -> Iterator[bytes]:
-            registry, repository = origins[0]
-            return self.client.blob(registry, repository, blob.digest, blob.size)
-
-        return fetch
 
     def _unpack_one(
         self, layer: Layer, parent: SnapshotID | None, arrival: Arrival | None, emit: Emit, vertex: str
@@ -295,9 +311,9 @@ class ImageSources:
             _drain(whole)
             if found != layer.diff_id:
                 raise ImageError(
-                    f"the layer {layer.blob.digest} unpacks to {found}, not to {layer.diff_id} as its image says"
+                    f"the layer {layer.blob.digest} unpacks to {found}; its image says {layer.diff_id}"
                 )
-            name = SnapshotID("image-" + layer.chain_id[7:39])
+            name = SnapshotID(FOREIGN + layer.chain_id[7:39])
             snapshot = self._snapshots.commit(staged, parent, diff_id=found, id=name)
         self._images.remember_blob(layer.diff_id, layer.blob)
         emit(StatusEvent(vertex, shown, started=started, completed=time.time()))

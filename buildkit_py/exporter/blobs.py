@@ -1,0 +1,107 @@
+"""An image's layers as blobs, wherever their bytes are: in the content store, in snapshots, in a registry.
+
+A layer that was built here exists as a snapshot alone until it leaves; its compressed form streams to where
+it goes and is not kept, only its digest (``layer_blobs`` of buildkit_py.image.store): a second push to that
+registry sends nothing, and the disk holds every layer once. Our compression is deterministic: made again,
+the blob is the same. A layer that came from outside cannot be made again; its blob is kept or fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+from typing import NamedTuple
+
+from buildkit_py.digest import ChainID, DiffID
+from buildkit_py.errors import NotFoundError, StoreError
+from buildkit_py.exporter import Stores
+from buildkit_py.exporter.spec import Method
+from buildkit_py.image.assemble import LayerBlob
+from buildkit_py.image.store import Image
+from buildkit_py.oci import media
+from buildkit_py.source.image import FOREIGN, PREFERENCE, chain_ids
+
+Write = Callable[[bytes], object]
+_CHUNK = 1 << 20
+_MEDIA_TYPES: dict[Method, str] = {
+    "gzip": media.OCI_LAYER_GZIP,
+    "zstd": media.OCI_LAYER_ZSTD,
+    "none": media.OCI_LAYER,
+}
+
+
+class Layer(NamedTuple):
+    diff_id: DiffID
+    chain_id: ChainID
+    blob: LayerBlob | None
+    """What it is known to be as a blob; None: it has not left so far."""
+
+
+def layers_of(image: Image, stores: Stores, method: Method | None = None) -> list[Layer]:
+    """The layers of an image, bottom first. ``method``: the compression that is asked for (None: any)."""
+    if image.manifest is not None:
+        return [Layer(each.diff_id, each.chain_id, each.blob) for each in stores.sources.layers(image)]
+    types = PREFERENCE if method is None else (_MEDIA_TYPES[method],)
+    return [
+        Layer(diff_id, chain, stores.images.layer_blob(diff_id, types))
+        for diff_id, chain in zip(image.diff_ids, chain_ids(image.diff_ids), strict=True)
+    ]
+
+
+def write_blob(
+    layer: Layer, stores: Stores, write: Write, method: Method = "gzip", level: int | None = None
+) -> LayerBlob:
+    """Write a layer's blob to a callable (which may be called in another thread), and say what it was.
+
+    Raises NotFoundError where the layer is nowhere any more, StoreError where it is damaged.
+    """
+    if layer.blob is not None and stores.content.has(layer.blob.digest):
+        return _write_stored(layer.blob, stores, write)
+    snapshot = stores.snapshots.by_chain_id(layer.chain_id)
+    if snapshot is not None and not snapshot.startswith(FOREIGN):
+        return _write_snapshot(layer, stores, write, method, level)
+    if layer.blob is not None and stores.sources.ensure_blob(layer.blob):
+        return _write_stored(layer.blob, stores, write)
+    raise NotFoundError(
+        f"the layer {layer.diff_id} came from outside, and neither the store nor a registry has its blob",
+        hint="pull or load the base image again",
+    )
+
+
+def _write_stored(blob: LayerBlob, stores: Stores, write: Write) -> LayerBlob:
+    hashed = sha256()
+    with stores.content.open(blob.digest) as stored:
+        while chunk := stored.read(_CHUNK):
+            hashed.update(chunk)
+            write(chunk)
+    if "sha256:" + hashed.hexdigest() != blob.digest:
+        stores.content.delete(blob.digest)
+        raise StoreError(f"the blob {blob.digest} was damaged and has been removed", hint="try again")
+    return blob
+
+
+def _write_snapshot(
+    layer: Layer, stores: Stores, write: Write, method: Method, level: int | None
+) -> LayerBlob:
+    from buildkit_py.layer.compress import compress_layer
+    from buildkit_py.layer.diff import write_layer
+
+    snapshot = stores.snapshots.by_chain_id(layer.chain_id)
+    info = stores.snapshots.chain(snapshot)[-1]
+    parent = stores.snapshots.parent(info.snapshot)
+    lower = stores.snapshots.tree(parent) if parent is not None else None
+    path = stores.snapshots.layer_path(info)
+    made: list[DiffID] = []
+
+    def produce(out: Callable[[bytes], object]) -> None:
+        made.append(write_layer(path, out, lower=lower))
+
+    compressed = compress_layer(produce, write, method, level=level, diff_id=layer.diff_id)
+    if made[0] != layer.diff_id:
+        raise StoreError(
+            f"the layer {layer.diff_id} has been changed in the store: it is now {made[0]}",
+            hint="run `pybuild prune -af` and build again",
+        )
+    blob = LayerBlob(_MEDIA_TYPES[method], compressed.digest, compressed.size)
+    stores.images.remember_blob(layer.diff_id, blob)
+    return blob

@@ -1,0 +1,57 @@
+"""``type=oci``: an OCI image layout as a tar, for skopeo, podman, umoci and others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from buildkit_py import digest as digests
+from buildkit_py.errors import UsageError
+from buildkit_py.exporter import Product, Stores, output
+from buildkit_py.exporter.image import names_of
+from buildkit_py.exporter.layout import LayoutWriter
+from buildkit_py.exporter.spec import OutputSpec
+from buildkit_py.image import assemble
+from buildkit_py.image.store import Image
+from buildkit_py.oci import media
+from buildkit_py.progress.events import Emit
+
+
+def export(
+    spec: OutputSpec, products: tuple[Product, ...], stores: Stores, emit: Emit, vertex: str
+) -> dict[str, Any]:
+    return write(spec, products, stores, docker=False)
+
+
+def write(spec: OutputSpec, products: tuple[Product, ...], stores: Stores, *, docker: bool) -> dict[str, Any]:
+    """Write the archive. Several platforms become one index that lists them."""
+    if not spec.flag("tar", True):
+        raise UsageError("tar=false is not supported", hint="write the archive and unpack it with tar")
+    names = names_of(spec, products)
+    with output.opened(spec.dest, stores.content) as fd:
+        writer = LayoutWriter(fd, docker=docker)
+        alone = len(products) == 1
+        images = [_image(product, stores) for product in products]
+        listed = [
+            writer.add_image(image, stores, names, method=spec.compression, level=spec.level, listed=alone)
+            for image in images
+        ]
+        top = listed[0]
+        if not alone:
+            index = assemble.index_bytes(listed)
+            top = assemble.descriptor(media.OCI_INDEX, writer.add_bytes(index), len(index))
+            writer.list(top, names)
+        writer.close()
+    return {"containerimage.digest": top["digest"], "containerimage.config.digest": images[0].id}
+
+
+def _image(product: Product, stores: Stores) -> Image:
+    """The product as an image; its config must lie in the content store, but no name is given."""
+    image_id = stores.content.write(product.config)
+    found = stores.images.by_id(image_id)
+    if found is not None:
+        return found
+    from buildkit_py.oci import documents
+
+    return Image(
+        digests.of_bytes(product.config), None, product.platform, 0, 0.0, documents.config(product.config)
+    )

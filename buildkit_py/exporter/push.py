@@ -1,0 +1,247 @@
+"""Pushing an image: layers first, several at once, then the config, then the manifest under its tag.
+
+A layer that the registry has is not sent; one that another repository of the same registry has is mounted;
+everything else streams: one thread makes and hashes the tar, one compresses and hashes, one sends.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from buildkit_py.digest import Digest
+from buildkit_py.errors import NotFoundError, PybuildError, RegistryError, UsageError
+from buildkit_py.exporter import Stores
+from buildkit_py.exporter.blobs import Layer, layers_of, write_blob
+from buildkit_py.exporter.spec import Method
+from buildkit_py.image import assemble, reference
+from buildkit_py.image.assemble import LayerBlob
+from buildkit_py.image.reference import Reference
+from buildkit_py.image.store import Image
+from buildkit_py.oci import documents, media
+from buildkit_py.progress.events import Emit, StatusEvent, ignore
+from buildkit_py.registry.client import RegistryClient, Uploaded
+
+UPLOADS = 3
+"""Layers that are sent at once."""
+_MOUNT_TRIES = 3
+_DEPTH = 8
+"""Pieces of up to 1 MiB between compression and network."""
+_EVENT_SECONDS = 0.1
+
+
+def push(
+    image: Image,
+    ref: str,
+    stores: Stores,
+    emit: Emit = ignore,
+    vertex: str = "",
+    *,
+    method: Method = "gzip",
+    level: int | None = None,
+) -> Digest:
+    """Push an image under a reference with a tag; return the digest of its manifest.
+
+    An image that came from a registry or an archive goes out with the manifest that it came with.
+    Raises UsageError, RegistryError, NotFoundError, StoreError.
+    """
+    name = reference.parse(ref)
+    if name.digest:
+        raise UsageError(f"cannot push to {ref}: a digest is not for choosing", hint="push to a tag")
+    return _Push(image, name, stores, emit, vertex, method, level).run()
+
+
+class _Push:
+    def __init__(
+        self,
+        image: Image,
+        name: Reference,
+        stores: Stores,
+        emit: Emit,
+        vertex: str,
+        method: Method,
+        level: int | None,
+    ) -> None:
+        self._image = image
+        self._name = name
+        self._stores = stores
+        self._emit = emit
+        self._vertex = vertex
+        self._method: Method = method
+        self._level = level
+        self._client: RegistryClient = stores.sources.client
+        self._cancelled = False
+
+    def run(self) -> Digest:
+        layers = layers_of(self._image, self._stores)
+        distinct = list(dict.fromkeys(layers))
+        pushed = dict(zip(distinct, self._all(distinct), strict=True))
+        config = self._stores.content.read(self._image.id)
+        self._config(config)
+        return self._manifest(config, [pushed[layer] for layer in layers])
+
+    def _all(self, layers: list[Layer]) -> list[LayerBlob]:
+        """Every layer, UPLOADS at a time. Daemon threads: an interrupt must not wait for the network."""
+        done: dict[int, LayerBlob] = {}
+        errors: deque[BaseException] = deque()
+        queue = deque(enumerate(layers))
+        finished = threading.Semaphore(0)
+
+        def work() -> None:
+            try:
+                while not self._cancelled:
+                    number, layer = queue.popleft()
+                    done[number] = self._layer(layer)
+            except IndexError:
+                pass
+            except BaseException as e:
+                self._cancelled = True
+                errors.append(e)
+            finally:
+                finished.release()
+
+        count = min(UPLOADS, len(layers))
+        for number in range(count):
+            threading.Thread(target=work, daemon=True, name=f"push {number}").start()
+        try:
+            for _ in range(count):
+                finished.acquire()
+        except BaseException:
+            self._cancelled = True
+            raise
+        if errors:
+            raise errors[0]
+        return [done[number] for number in range(len(layers))]
+
+    def _layer(self, layer: Layer) -> LayerBlob:
+        started = time.time()
+        blob = layer.blob
+        shown = f"pushing layer {(blob.digest if blob else layer.diff_id)[7:19]}"
+        total = blob.size if blob else 0
+        self._emit(StatusEvent(self._vertex, shown, 0, total, started))
+        if blob is None or not (self._is_there(blob) or self._mounted(blob)):
+            blob = self._upload(layer, shown, total, started)
+        self._stores.images.remember_origin(blob.digest, self._name.registry, self._name.repository)
+        self._emit(StatusEvent(self._vertex, shown, blob.size, blob.size, started, time.time()))
+        return blob
+
+    def _is_there(self, blob: LayerBlob) -> bool:
+        return self._client.has_blob(self._name.registry, self._name.repository, blob.digest)
+
+    def _mounted(self, blob: LayerBlob) -> bool:
+        known = self._stores.images.origins(blob.digest)
+        same = [repository for registry, repository in known if registry == self._name.registry]
+        for repository in [r for r in same if r != self._name.repository][:_MOUNT_TRIES]:
+            try:
+                if self._client.mount_blob(
+                    self._name.registry, self._name.repository, blob.digest, repository
+                ):
+                    return True
+            except (RegistryError, NotFoundError):
+                return False
+        return False
+
+    def _upload(self, layer: Layer, shown: str, total: int, started: float) -> LayerBlob:
+        result: list[LayerBlob] = []
+
+        def produce() -> Iterator[bytes]:
+            result.clear()
+            pipe = _Pipe()
+
+            def make() -> None:
+                result.append(write_blob(layer, self._stores, pipe.put, self._method, self._level))
+
+            return self._counted(pipe.chunks(make), shown, total, started)
+
+        def finished() -> Uploaded:
+            return Uploaded(result[0].digest, result[0].size)
+
+        self._client.upload_blob(self._name.registry, self._name.repository, produce, finished=finished)
+        return result[0]
+
+    def _counted(self, chunks: Iterator[bytes], shown: str, total: int, started: float) -> Iterator[bytes]:
+        last, sent = started, 0
+        for chunk in chunks:
+            if self._cancelled:
+                raise PybuildError("the push was given up")
+            yield chunk
+            sent += len(chunk)
+            now = time.time()
+            if now - last >= _EVENT_SECONDS:
+                last = now
+                self._emit(StatusEvent(self._vertex, shown, sent, total, started))
+
+    def _config(self, config: bytes) -> None:
+        if not self._client.has_blob(self._name.registry, self._name.repository, self._image.id):
+            self._client.upload_bytes(self._name.registry, self._name.repository, config)
+
+    def _manifest(self, config: bytes, blobs: list[LayerBlob]) -> Digest:
+        data = self._own_manifest(blobs)
+        if data is None:
+            data = assemble.manifest_bytes(config, blobs)
+            self._stores.content.write(data)
+        media_type = documents.manifest(data).get("mediaType") or media.OCI_MANIFEST
+        started = time.time()
+        shown = f"pushing manifest for {self._name.familiar}"
+        self._emit(StatusEvent(self._vertex, shown, started=started))
+        digest = self._client.put_manifest(
+            self._name.registry, self._name.repository, self._name.tag, data, media_type
+        )
+        self._stores.images.remember_repo_digest(self._name.name, digest, self._image.id)
+        self._emit(StatusEvent(self._vertex, shown, started=started, completed=time.time()))
+        return digest
+
+    def _own_manifest(self, blobs: list[LayerBlob]) -> bytes | None:
+        """The manifest that the image came with, if these are its blobs."""
+        if self._image.manifest is None:
+            return None
+        data = self._stores.content.read(self._image.manifest)
+        named = [layer["digest"] for layer in documents.manifest(data)["layers"]]
+        return data if named == [blob.digest for blob in blobs] else None
+
+
+class _Pipe:
+    """From a thread that writes to an iterator that is read: a bounded queue of chunks."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._ready = threading.Semaphore(0)
+        self._room = threading.Semaphore(_DEPTH)
+        self._closed = False
+        self._error: BaseException | None = None
+
+    def put(self, data: bytes) -> None:
+        self._room.acquire()
+        if self._closed:
+            raise PybuildError("the upload was given up")
+        self._chunks.append(data)
+        self._ready.release()
+
+    def chunks(self, make: Callable[[], None]) -> Iterator[bytes]:
+        """Run ``make`` in a thread; yield what it puts; raise what it raises."""
+        thread = threading.Thread(target=self._run, args=(make,), daemon=True, name="make layer")
+        thread.start()
+        try:
+            while True:
+                self._ready.acquire()
+                if not self._chunks:
+                    break
+                chunk = self._chunks.popleft()
+                self._room.release()
+                yield chunk
+        finally:
+            self._closed = True
+            self._room.release()
+        thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, make: Callable[[], None]) -> None:
+        try:
+            make()
+        except BaseException as e:
+            self._error = e
+        finally:
+            self._ready.release()
