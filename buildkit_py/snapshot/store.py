@@ -133,7 +133,8 @@ class SnapshotStore:
         return staged
 
     def _open_mode(self, directory: str) -> None:
-        os.makedirs(directory, 0o700, exist_ok=True)
+        for path in (self._root, directory):
+            os.makedirs(path, 0o700, exist_ok=True)
         try:
             # What the store's directory would bequeath to every file is not the image's.
             os.removexattr(directory, "system.posix_acl_default")
