@@ -15,13 +15,15 @@ from buildkit_py import paths
 from buildkit_py.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from buildkit_py.cache.index import CacheIndex
     from buildkit_py.content.store import ContentStore
     from buildkit_py.database import Database
+    from buildkit_py.digest import Digest
     from buildkit_py.engine.prune import Pruned, PruneRequest
-    from buildkit_py.image.store import ImageStore
+    from buildkit_py.exporter import Stores
+    from buildkit_py.image.store import Image, ImageStore
     from buildkit_py.linux.identity import Identity
     from buildkit_py.progress.events import Emit
     from buildkit_py.registry.client import RegistryClient
@@ -93,6 +95,12 @@ class Engine:
 
         return ImageSources(self.content, self.images, self.snapshots, self._registry_client)
 
+    @property
+    def stores(self) -> Stores:
+        from buildkit_py.exporter import Stores
+
+        return Stores(self.content, self.images, self.snapshots, self.sources)
+
     def _registry_client(self) -> RegistryClient:
         from buildkit_py.registry.client import RegistryClient
 
@@ -142,6 +150,21 @@ class Engine:
         from buildkit_py.engine.containers import run
 
         return run(self, request, emit, started)
+
+    def pull(self, ref: str, emit: Emit, platform: str = "") -> Image:
+        from buildkit_py.engine.images import pull
+
+        return pull(self, ref, emit, platform)
+
+    def push(self, ref: str, emit: Emit) -> Digest:
+        from buildkit_py.engine.images import push
+
+        return push(self, ref, emit)
+
+    def save(self, names: Sequence[str], dest: str, form: str, emit: Emit) -> None:
+        from buildkit_py.engine.images import save
+
+        save(self, names, dest, form)
 
     def prune(self, request: PruneRequest) -> Pruned:
         from buildkit_py.engine.prune import prune

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.digest import DiffID, Digest, SnapshotID
+from buildkit_py.digest import Digest, SnapshotID, of_bytes
 from buildkit_py.engine.contexts import BuildFiles, Locals
 from buildkit_py.engine.diffs import DiffIds
 from buildkit_py.errors import DockerfileError, StepError
@@ -15,8 +15,8 @@ from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.llb.result import BuildTarget, FrontendResult
-from buildkit_py.progress.events import Emit, VertexEvent, WarningEvent
-from buildkit_py.request import BuildRequest, BuildResult, BuildWarning
+from buildkit_py.progress.events import Emit, StatusEvent, VertexEvent, WarningEvent
+from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, Output
 from buildkit_py.solver.solve import solve
 from buildkit_py.source.inline import InlineTree
 from buildkit_py.worker.context import BuildContext, Secret
@@ -150,21 +150,60 @@ def finish(
     emit: Emit,
 ) -> BuildResult:
     """Name the layers, write the config and hand both to the exporters."""
-    with Step(emit, "exporting to image") as step:
-        diff_ids: tuple[DiffID, ...] = diffs.wait(snapshot, emit, step.event.digest)
-        config = config_bytes(target.config, diff_ids)
-        image_id, names = export(engine, request, config, snapshot, emit, step.event.digest)
-    warnings = tuple(
-        BuildWarning(w.message, w.rule, w.path, w.start, w.end, w.url, files.lines())
-        for w in frontend.warnings
-    )
+    outputs = request.outputs or (Output("image"),)
+    config = b""
+    with Step(emit, "exporting to " + ", ".join(_SHOWN.get(o.kind, o.kind) for o in outputs)) as step:
+        vertex = step.event.digest
+        if any(o.kind not in ("local", "tar") for o in outputs):
+            config = config_bytes(target.config, diffs.wait(snapshot, emit, vertex))
+        result = BuildResult(of_bytes(config) if config else "")
+        for output in outputs:
+            result = export(engine, request, output, config, target.platform, snapshot, result, emit, vertex)
     for w in frontend.warnings:
         emit(WarningEvent("", w.message, w.rule, w.path, w.start, w.end, w.url))
-    return BuildResult(image_id, names, warnings=warnings)
+    lines = files.lines() if frontend.warnings else ()
+    return result._replace(
+        warnings=tuple(
+            BuildWarning(w.message, w.rule, w.path, w.start, w.end, w.url, lines) for w in frontend.warnings
+        )
+    )
+
+
+_SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "client directory"}
 
 
 def export(
-    engine: Engine, request: BuildRequest, config: bytes, snapshot: SnapshotID | None, emit: Emit, vertex: str
-) -> tuple[Digest, tuple[str, ...]]:
-    image_id = engine.images.put(config)
-    return image_id, tuple(engine.images.tag(name, image_id) for name in request.tags)
+    engine: Engine,
+    request: BuildRequest,
+    output: Output,
+    config: bytes,
+    platform: str,
+    snapshot: SnapshotID | None,
+    result: BuildResult,
+    emit: Emit,
+    vertex: str,
+) -> BuildResult:
+    """Do one ``-o``. The image in the store is done here, without loading what the others need."""
+    attributes = dict(output.attributes)
+    dest = attributes.pop("dest", "")
+    if output.kind == "cacheonly":
+        return result
+    if (output.kind == "image" and not attributes) or (output.kind == "docker" and not dest):
+        image_id = engine.images.put(config)
+        emit(StatusEvent(vertex, f"writing image {image_id}", started=time.time(), completed=time.time()))
+        names = []
+        for name in request.tags:
+            names.append(engine.images.tag(name, image_id))
+            emit(StatusEvent(vertex, f"naming to {names[-1]}", started=time.time(), completed=time.time()))
+        return result._replace(names=tuple(names))
+    from buildkit_py import exporter
+    from buildkit_py.exporter.spec import OutputSpec
+
+    engine.enter()
+    product = exporter.Product(platform, snapshot, config, request.tags)
+    spec = OutputSpec(output.kind, dest, attributes)
+    told = exporter.export(spec, (product,), engine.stores, emit, vertex)
+    names_told = tuple(n for n in told.get("image.name", "").split(",") if n)
+    return result._replace(
+        digest=told.get("containerimage.digest", result.digest), names=names_told or result.names
+    )
