@@ -48,7 +48,8 @@ def print_line(instruction: Instruction, escape: str) -> str:
         rest = print_line(instruction.sub, escape)
     else:
         rest = _arguments(instruction, escape)
-    if rest.startswith("--"):
+    # A bare -- also keeps Unicode's spaces at the end of a name from being trimmed.
+    if rest.startswith("--") or (not rest and words[-1][-1] in SPACE):
         words.append("--")
     return " ".join([*words, rest]) if rest else " ".join(words)
 

@@ -71,6 +71,7 @@ def test_the_canonical_form() -> None:
         'FROM a\nRUN <<""\nx\n\n',
         "FROM a\nRUN <<E\na\r\nE\n",
         "FROM a\n\u3000RUN a\u00a0b\n",
+        "FROM a\nFOO\u00a0 x\n",
     ],
 )
 def test_awkward_files(text: str) -> None:
