@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from buildkit_py import cli
+from buildkit_py.digest import Digest
 from buildkit_py.engine import Engine
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Digest]:
     """Three images: app with two names, lib with one, and one without; their ids by name."""
     monkeypatch.setenv("PYBUILD_ROOT", str(tmp_path / "store"))
     monkeypatch.delenv("PYBUILD_DEBUG", raising=False)
     engine = Engine()
-    ids = {}
+    ids: dict[str, Digest] = {}
     for number, name in enumerate(("app", "lib", "nameless")):
         config = {
             "architecture": "amd64",
@@ -33,7 +34,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str,
     engine.images.tag("registry.example:5000/team/app:2", ids["app"])
     engine.images.tag("lib", ids["lib"])
     engine.close()
-    yield {name: digest for name, digest in ids.items()}
+    return ids
 
 
 Capture = pytest.CaptureFixture[str]
@@ -44,7 +45,7 @@ def output(capsys: Capture, *words: str, status: int = 0) -> str:
     return capsys.readouterr().out
 
 
-def test_images(store: dict[str, str], capsys: Capture) -> None:
+def test_images(store: dict[str, Digest], capsys: Capture) -> None:
     lines = output(capsys, "images").splitlines()
     assert lines[0].split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
     short = store["app"][7:19]
@@ -56,18 +57,11 @@ def test_images(store: dict[str, str], capsys: Capture) -> None:
         ("<none>", "<none>", store["nameless"][7:19]),
     }
     assert output(capsys, "image", "ls") == "\n".join(lines) + "\n"
-    assert (
-        output(capsys, "images", "-q").split()
-        == [
-            store[name][7:19]
-            for name in sorted(store, key=lambda n: [s[7:19] for s in store.values()].index(store[n][7:19]))
-        ]
-        or len(output(capsys, "images", "-q").split()) == 3
-    )
+    assert set(output(capsys, "images", "-q").split()) == {digest[7:19] for digest in store.values()}
     assert store["lib"] in output(capsys, "images", "--no-trunc", "lib")
 
 
-def test_formats_and_filters(store: dict[str, str], capsys: Capture) -> None:
+def test_formats_and_filters(store: dict[str, Digest], capsys: Capture) -> None:
     assert output(capsys, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}", "app") == "app:1 1MB\n"
     assert (
         output(capsys, "images", "--format", "table {{.Tag}}\\t{{.Size}}", "lib")
@@ -83,7 +77,7 @@ def test_formats_and_filters(store: dict[str, str], capsys: Capture) -> None:
     assert "unknown filter 'before'" in capsys.readouterr().err
 
 
-def test_inspect(store: dict[str, str], capsys: Capture) -> None:
+def test_inspect(store: dict[str, Digest], capsys: Capture) -> None:
     (document,) = json.loads(output(capsys, "inspect", "app:1"))
     assert document["Id"] == store["app"]
     assert document["RepoTags"] == ["app:1", "registry.example:5000/team/app:2"]
@@ -95,7 +89,7 @@ def test_inspect(store: dict[str, str], capsys: Capture) -> None:
     assert "no such image: missing" in capsys.readouterr().err
 
 
-def test_tag_and_rmi(store: dict[str, str], capsys: Capture) -> None:
+def test_tag_and_rmi(store: dict[str, Digest], capsys: Capture) -> None:
     assert output(capsys, "tag", "lib", "lib:copy") == ""
     assert output(capsys, "rmi", "lib:copy") == "Untagged: docker.io/library/lib:copy\n"
     assert output(capsys, "rmi", "lib").splitlines() == [
@@ -118,13 +112,10 @@ def test_an_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_prune_asks_on_a_terminal_only(
-    store: dict[str, str], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    store: dict[str, Digest], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", open("/dev/null"))
-    try:
-        assert cli.main(["prune", "-a"]) == 2
-    finally:
-        monkeypatch.undo()
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert cli.main(["prune", "-a"]) == 2
     assert "hint: use -f" in capsys.readouterr().err
 
 
