@@ -42,7 +42,7 @@ _loaded: dict[str, Handler] = {}
 
 
 def handler(name: str) -> Handler:
-    """The ``apply`` of an instruction. Raises KeyError for an unknown one (semantics.check has refused it)."""
+    """The ``apply`` of an instruction. Raises KeyError for an unknown one (semantics.check refuses it)."""
     found = _loaded.get(name)
     if found is None:
         found = _loaded[name] = import_module(f"{__name__}.{MODULES[name]}").apply
