@@ -129,6 +129,20 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert process.wait(60) in (0, 1, 141)  # 1: click's own answer
 
 
+def test_a_full_disk_and_closed_streams_are_errors_or_nothing() -> None:
+    def shell(line: str) -> subprocess.CompletedProcess[str]:
+        line = line.replace("pybuild", f"'{sys.executable}' -m buildkit_py.cli")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(line, shell=True, capture_output=True, text=True, env=environment, timeout=60)
+
+    full = shell("pybuild version > /dev/full")
+    assert full.returncode == 1 and "No space left on device" in full.stderr
+    for line in ("pybuild version >&-", "pybuild version <&- >&- 2>&-", "pybuild --version <&-"):
+        assert shell(line).returncode == 0
+    wrong = shell("pybuild bulid >&-")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("ERROR: there is no command")
+
+
 def test_the_reference_is_up_to_date() -> None:
     assert (ROOT / "docs/cli.md").read_text() == reference.text(), (
         "python -m buildkit_py.cli.reference > docs/cli.md"
@@ -145,13 +159,15 @@ def test_nothing_heavy_is_imported_on_the_way_to_a_command() -> None:
 
 
 def test_start_up_costs_little_more_than_the_interpreter() -> None:
-    def best(*command: str) -> float:
-        times = []
-        for _ in range(7):
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
-            times.append(time.perf_counter() - begun)
-        return min(times)
+    """In turn, and the best of many: the machine may be busy with other tests."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
-    bare = best("-c", "pass")
-    assert best("-c", "from buildkit_py.cli import main; main(['--version'])") < bare + 0.010
+    def once(code: str) -> float:
+        begun = time.perf_counter()
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT, env=environment)
+        return time.perf_counter() - begun
+
+    pairs = [(once("pass"), once("from buildkit_py.cli import main; main(['--version'])")) for _ in range(20)]
+    bare, version = (min(times) for times in zip(*pairs, strict=True))
+    assert version < bare + 0.010
