@@ -55,8 +55,9 @@ class LayoutWriter:
     ) -> DescriptorDict:
         """Add an image with its blobs; return the descriptor of its manifest.
 
-        ``names``: normalised references; ``listed``: False where an index of several platforms lists it.
+        ``names``: references; ``listed``: False where an index of several platforms lists it.
         """
+        names = [str(reference.parse(name)) for name in names]
         blobs = [
             self.add_blob(lambda write, layer=layer: write_blob(layer, stores, write, method, level))  # type: ignore[misc]
             for layer in layers_of(image, stores, method)

@@ -67,7 +67,14 @@ def parse_output(text: str) -> OutputSpec:
         what = f"{kind!r} is no type" if kind else "it has no type"
         raise UsageError(f"-o {text}: {what} of output", hint=f"types: {', '.join(EXPORTERS)}")
     dest = fields.pop("dest", "")
-    spec = OutputSpec(kind, dest or _default_dest(kind, text), fields)
+    return checked(OutputSpec(kind, dest, fields))
+
+
+def checked(spec: OutputSpec) -> OutputSpec:
+    """The spec with its default destination. Raises UsageError where its fields make no sense."""
+    fields = {"type": spec.kind, **({"dest": spec.dest} if spec.dest else {}), **spec.attributes}
+    text = ",".join(f"{key}={value}" for key, value in fields.items())
+    spec = spec._replace(dest=spec.dest or _default_dest(spec.kind, text))
     _check(spec, text)
     return spec
 

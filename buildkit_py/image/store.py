@@ -239,9 +239,9 @@ class ImageStore:
             found.update(self._blobs_of(Digest(image_id)))
         return found
 
-    def unpinned_layers(self) -> set[Digest]:
-        """Blobs of layers: they can be fetched or made again, so pruning may take them."""
-        return {Digest(row[0]) for row in self._db.all("SELECT DISTINCT digest FROM layer_blobs")}
+    def refetchable(self) -> set[Digest]:
+        """Blobs that a registry was seen to hold: pruning may take those whose layers are unpacked."""
+        return {Digest(row[0]) for row in self._db.all("SELECT DISTINCT digest FROM blob_origins")}
 
     def match(self, text: str, wanted: str = "") -> Image | None:
         """As find(), but None where there is no such image; names are not filled in."""
@@ -322,7 +322,16 @@ class ImageStore:
         return names
 
     def _names_of(self, image_id: Digest) -> tuple[str, ...]:
-        return tuple(sorted(self._all_names().get(image_id, ())))
+        rows = self._db.all("SELECT name FROM names WHERE target = ?", (image_id,))
+        names = {name for (name,) in rows}
+        indexes = self._db.all("SELECT name, target FROM names WHERE kind = 'index'")
+        if indexes:
+            manifests = self._db.all("SELECT digest FROM manifests WHERE id = ?", (image_id,))
+            own = {digest for (digest,) in manifests}
+            for name, target in indexes:
+                if any(entry["digest"] in own for entry in self.index_entries(Digest(target))):
+                    names.add(name)
+        return tuple(sorted(names))
 
     def _untag(self, names: tuple[str, ...], ids: tuple[Digest, ...] = ()) -> Removed:
         """Drop names, then the given images and those that lost their last name."""
@@ -354,6 +363,11 @@ class ImageStore:
         return {image_id, *self._documents_of(image_id)}
 
     def _documents_of(self, image_id: Digest) -> Iterator[Digest]:
+        """Its manifests and its layers' blobs: those of the manifests, and those known for the diff ids."""
+        image = self.by_id(image_id)
+        for diff_id in image.diff_ids if image is not None else ():
+            for (digest,) in self._db.all("SELECT digest FROM layer_blobs WHERE diff_id = ?", (diff_id,)):
+                yield Digest(digest)
         for (manifest,) in self._db.all("SELECT digest FROM manifests WHERE id = ?", (image_id,)):
             yield Digest(manifest)
             try:

@@ -231,15 +231,16 @@ class ImageSources:
         from buildkit_py.oci import validate
 
         what = str(ref)
+        target = platform.parse(wanted) if wanted else platform.host()
         for _ in range(_MAX_NESTING):
             if not validate.is_index(fetched.data, fetched.media_type):
                 break
             validate.index(fetched.data, f"the index of {what}")
             entries = documents.index(fetched.data)["manifests"]
-            entry = documents.select(entries, platform.parse(wanted))
+            entry = documents.select(entries, target)
             if entry is None:
                 offered = ", ".join(documents.platforms(entries)) or "none that it names"
-                raise NotFoundError(f"{what} is not made for {wanted}", hint=f"its platforms: {offered}")
+                raise NotFoundError(f"{what} is not made for {target}", hint=f"its platforms: {offered}")
             fetched = self.client.fetch_manifest(ref.registry, ref.repository, entry["digest"])
         checked = validate.manifest(fetched.data, f"the manifest of {what}")
         if checked.config.media_type not in media.CONFIGS:

@@ -1,0 +1,198 @@
+"""Reading archives of images: OCI image layouts and what ``docker save`` writes, as a tar or a directory.
+
+A tar comes as a stream, and what a file is for stands in it last as likely as first. So every file goes
+into the content store under the digest of its bytes, which is what names it in most archives anyway; what
+turns out not to be needed is taken out again. Nothing is ever written under a name that the archive chooses.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from typing import NamedTuple, Protocol
+
+from buildkit_py.archive import compression
+from buildkit_py.archive import member as kinds
+from buildkit_py.archive.untar import TarReader
+from buildkit_py.content.store import ContentStore
+from buildkit_py.digest import Digest, is_valid
+from buildkit_py.errors import ImageError, NotFoundError, UsageError
+
+MAX_FILES = 100_000
+_MAX_DOCUMENT = 4 << 20
+_CHUNK = 1 << 20
+_MAX_LINKS = 10
+
+
+class Stored(NamedTuple):
+    digest: Digest
+    size: int
+
+
+class Archive(Protocol):
+    def find(self, path: str) -> Stored | None:
+        """The file at a path of the archive, in the content store from then on; None: it has none."""
+        ...
+
+    def keep(self, digests: set[Digest]) -> None:
+        """Take out of the content store again what this archive brought, but for these."""
+        ...
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class TarArchive:
+    """A tar that was read into the content store whole. ``stream``: compressed or not."""
+
+    def __init__(self, content: ContentStore, stream: Readable) -> None:
+        self._content = content
+        self._files: dict[str, Stored] = {}
+        self._links: dict[str, str] = {}
+        self._brought: set[Digest] = set()
+        try:
+            self._read(stream)
+        except BaseException:
+            self.keep(set())
+            raise
+
+    def _read(self, stream: Readable) -> None:
+        head, whole = compression.peek(stream)
+        if not head:
+            raise ImageError("the archive is empty")
+        tar = compression.decompressed(whole, compression.detect(head))
+        reader = TarReader(tar.read)
+        for count, member in enumerate(reader):
+            if count >= MAX_FILES:
+                raise ImageError(f"the archive has more than {MAX_FILES} files; archives of images have few")
+            path = _clean(member.path)
+            if member.kind == kinds.REGULAR:
+                self._files[path] = self._store(reader)
+                self._links.pop(path, None)
+            elif member.kind == kinds.SYMLINK:
+                self._links[path] = _clean(posixpath.join(posixpath.dirname(path), member.target))
+            elif member.kind == kinds.HARD_LINK:
+                self._links[path] = _clean(member.target)
+
+    def _store(self, reader: TarReader) -> Stored:
+        with self._content.writer() as writer:
+            while data := reader.read(_CHUNK):
+                writer.write(data)
+            digest = writer.digest()
+            if not self._content.has(digest) or self._content.size(digest) != writer.size:
+                self._brought.add(writer.commit())
+            return Stored(digest, writer.size)
+
+    def find(self, path: str) -> Stored | None:
+        path = _clean(path)
+        for _ in range(_MAX_LINKS):
+            if path not in self._links:
+                return self._files.get(path)
+            path = self._links[path]
+        return None
+
+    def keep(self, digests: set[Digest]) -> None:
+        for digest in self._brought - digests:
+            self._content.delete(digest)
+
+
+class DirectoryArchive:
+    """A directory; a file is taken into the content store when it is asked for. Links are not followed."""
+
+    def __init__(self, content: ContentStore, root: str) -> None:
+        self._content = content
+        self._root = root
+        self._brought: set[Digest] = set()
+
+    def find(self, path: str) -> Stored | None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            *parents, name = _clean(path).split("/")
+            for part in parents:
+                inner = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            fd = os.open(name, flags, dir_fd=folder)
+        except OSError:
+            return None
+        finally:
+            os.close(folder)
+        return self._store(fd)
+
+    def _store(self, fd: int) -> Stored | None:
+        with open(fd, "rb", buffering=0) as file, self._content.writer() as writer:
+            try:
+                while data := file.read(_CHUNK):
+                    writer.write(data)
+            except OSError:
+                return None
+            digest = writer.digest()
+            if not self._content.has(digest) or self._content.size(digest) != writer.size:
+                self._brought.add(writer.commit())
+            return Stored(digest, writer.size)
+
+    def keep(self, digests: set[Digest]) -> None:
+        for digest in self._brought - digests:
+            self._content.delete(digest)
+
+
+def opened(content: ContentStore, path: str) -> Archive:
+    """The archive at a path. Raises UsageError where it cannot be read, ImageError for a bad one."""
+    if os.path.isdir(path):
+        return DirectoryArchive(content, path)
+    try:
+        file = open(path, "rb", buffering=0)
+    except OSError as e:
+        raise UsageError(f"cannot read {path}: {e.strerror}") from e
+    with file:
+        return TarArchive(content, file)
+
+
+def document(archive: Archive, content: ContentStore, path: str) -> bytes | None:
+    """A small file of the archive; None where it has none. Raises ImageError for one that is too big."""
+    stored = archive.find(path)
+    if stored is None:
+        return None
+    if stored.size > _MAX_DOCUMENT:
+        raise ImageError(f"{path} in the archive has {stored.size} bytes; the limit is {_MAX_DOCUMENT}")
+    return content.read(stored.digest)
+
+
+def blob(archive: Archive, content: ContentStore, digest: str) -> bytes:
+    """A document of an OCI layout by its digest. Raises ImageError where the archive lacks it."""
+    require(archive, content, digest)
+    try:
+        size = content.size(Digest(digest))
+        if size > _MAX_DOCUMENT:
+            raise ImageError(f"the document {digest} has {size} bytes; the limit is {_MAX_DOCUMENT}")
+        return content.read(Digest(digest))
+    except NotFoundError as e:
+        raise ImageError(f"the archive lacks the document {digest}") from e
+
+
+def require(archive: Archive, content: ContentStore, digest: str, size: int | None = None) -> None:
+    """See to it that a blob of an OCI layout is in the content store. Raises ImageError."""
+    if not is_valid(digest):
+        raise ImageError(f"not a sha256 digest: {digest[:100]!r}")
+    if not content.has(Digest(digest)):
+        stored = archive.find(f"blobs/sha256/{digest[7:]}")
+        if stored is None:
+            raise ImageError(f"the archive lacks the blob {digest}")
+        if stored.digest != digest:
+            raise ImageError(f"the blob {digest} of the archive is damaged: its digest is {stored.digest}")
+    if size is not None and content.size(Digest(digest)) != size:
+        raise ImageError(f"the blob {digest} has {content.size(Digest(digest))} bytes, not {size}")
+
+
+def has_blob(archive: Archive, content: ContentStore, digest: str) -> bool:
+    """Whether a blob can be had: indexes name images of platforms that an archive may leave out."""
+    return is_valid(digest) and (
+        content.has(Digest(digest)) or archive.find(f"blobs/sha256/{digest[7:]}") is not None
+    )
+
+
+def _clean(path: str) -> str:
+    """A path relative to the archive's root; ``..`` cannot lead out of it."""
+    return posixpath.normpath("/" + path).lstrip("/")
