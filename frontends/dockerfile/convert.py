@@ -6,6 +6,7 @@ emitted, and ONBUILD triggers may bring new dependencies at any time.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,9 @@ from buildkit_py.frontends.dockerfile.stage import StageState
 from buildkit_py.llb.graph import Graph, Meta
 from buildkit_py.llb.ops import ImageSource, InlineSource, LocalSource
 from buildkit_py.llb.result import BuildTarget, FrontendResult, ImageResolver, ResolvedImage, Warning
+
+_MAX_HISTORY = 64 << 20
+"""Characters. A short file can ask for gigabytes: EXPOSE 0-65535 and long variables, line after line."""
 
 _MAX_NESTING = 60
 """Of stages that refer to later ones; Python's stack ends somewhere."""
@@ -65,7 +69,32 @@ class Note(NamedTuple):
 
 
 def convert(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver) -> FrontendResult:
-    """Convert what ``options.target`` needs. Raises DockerfileError, UsageError, RegistryError."""
+    """Convert what ``options.target`` needs. Raises DockerfileError, UsageError, RegistryError.
+
+    Findings of build checks are the result's warnings; where the file makes them errors, they are raised.
+    """
+    wanted = _accept(dockerfile, options)
+    graph = Graph()
+    resolve = _Resolver(images)
+    conversions = [Conversion(dockerfile, options, resolve, graph, p) for p in wanted]
+    targets = tuple(conversion.target() for conversion in conversions)
+    warnings = _warnings(conversions[0])
+    if any(warning.error for warning in warnings):
+        _fail_checks(conversions[0], warnings)
+    return FrontendResult(graph, targets, warnings)
+
+
+def lint(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver) -> tuple[Warning, ...]:
+    """What the build checks find, whatever the target; nothing is raised for them. For ``--check``."""
+    wanted = _accept(dockerfile, options)
+    conversion = Conversion(dockerfile, options, _Resolver(images), Graph(), wanted[0])
+    for stage in conversion.stages:
+        conversion.state(stage, stage.instructions[0])
+    return _warnings(conversion)
+
+
+def _accept(dockerfile: Dockerfile, options: ConvertOptions) -> tuple[Platform, ...]:
+    """Refuse what can't be converted; the platforms to convert for."""
     problem = semantics.check(dockerfile)
     if problem is not None:
         raise problem
@@ -73,17 +102,20 @@ def convert(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolv
     wanted = tuple(dict.fromkeys(_platform(p) for p in options.platforms)) or (platform.host(),)
     if len(wanted) > 1:
         unsupported.refuse("platforms", dockerfile, None)
-    graph = Graph()
-    resolve = _Resolver(images)
-    conversions = [Conversion(dockerfile, options, resolve, graph, p) for p in wanted]
-    targets = tuple(conversion.target() for conversion in conversions)
-    return FrontendResult(graph, targets, _warnings(conversions[0]))
+    return wanted
 
 
 def _warnings(conversion: Conversion) -> tuple[Warning, ...]:
     from buildkit_py.frontends.dockerfile import checks
 
     return checks.run(conversion)
+
+
+def _fail_checks(conversion: Conversion, warnings: tuple[Warning, ...]) -> None:
+    rules = ", ".join(dict.fromkeys(warning.rule for warning in warnings))
+    lines = [f"line {warning.start}: {warning.message} ({warning.rule})" for warning in warnings]
+    place = Range(warnings[0].start, warnings[0].end)
+    raise conversion.fail(place, f"build checks that are errors in this file: {rules}", hint="\n".join(lines))
 
 
 def _platform(text: str) -> Platform:
@@ -145,6 +177,7 @@ class Conversion:
         self.created = _timestamp(_epoch(options))
         self._resolve = resolve
         self._converting: list[int] = []
+        self._spent = 0
         self.target_stage = self._find_target()
         self.globals = args.automatic(
             target_platform, self.build_platform, options.target, options.build_args
@@ -178,6 +211,12 @@ class Conversion:
 
     def note(self, kind: str, instruction: Instruction, *data: str) -> None:
         self.notes.append(Note(kind, instruction.range, data))
+
+    def spend(self, characters: int) -> None:
+        """Count text that ends in the config. Raises DockerfileError where it is beyond all reason."""
+        self._spent += characters
+        if self._spent > _MAX_HISTORY:
+            raise self.fail(None, f"the image's history grows beyond {_MAX_HISTORY >> 20} MiB")
 
     def check(self, dockerfile: Dockerfile) -> DockerfileError | None:
         return semantics.check(dockerfile)
@@ -218,12 +257,11 @@ class Conversion:
 
     def find_name(self, name: str, *, before: int | None = None, but: int = -1) -> Stage | None:
         """The last stage of a name, whatever its case: of all, of those before an index, or but one."""
-        lower = name.lower()
-        candidates = self._named.get(lower, ())
-        for index in reversed(candidates):
-            if index != but and (before is None or index < before):
-                return self.stages[index]
-        return None
+        indexes = self._named.get(name.lower(), [])
+        end = len(indexes) if before is None else bisect_left(indexes, before)
+        if end and indexes[end - 1] == but:
+            end -= 1
+        return self.stages[indexes[end - 1]] if end else None
 
     def label(self, stage: Stage) -> str:
         """How progress names a stage; empty for the only, unnamed one."""

@@ -27,10 +27,12 @@ def convert_mounts(
             mounts.append(_mount(state, instruction, options, inputs, mounts))
         except ValueError as error:
             raise state.fail(instruction, f"--mount={value}: {error}") from None
-    targets = [m.target for m in mounts if m.target]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise state.fail(instruction, f"RUN: two mounts have the target {target}")
+    seen: set[str] = set()
+    for mount in mounts:
+        if mount.target in seen:
+            raise state.fail(instruction, f"RUN: two mounts have the target {mount.target}")
+        if mount.target:
+            seen.add(mount.target)
     return mounts
 
 

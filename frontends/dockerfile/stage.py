@@ -25,7 +25,10 @@ STEPS = frozenset(("run", "copy", "add", "workdir"))
 
 
 class StageState:
-    """``root`` is the snapshot so far (None: nothing yet), ``document`` the image config so far."""
+    """``root`` is the snapshot so far (None: nothing yet), ``document`` the image config so far.
+
+    ``own_cmd``: this stage has had a CMD; ``own_workdir``: this file has set the working directory.
+    """
 
     __slots__ = (
         "conversion",
@@ -160,6 +163,7 @@ class StageState:
 
     def commit(self, created_by: str, *, layer: bool = False) -> None:
         """One history entry; without ``layer`` it says that no layer belongs to it."""
+        self.conversion.spend(len(created_by))
         entry: dict[str, Any] = {
             "created": self.conversion.created,
             "created_by": created_by,

@@ -50,15 +50,10 @@ def words(state: StageState, instruction: Instruction) -> Words:
             shown.append(word)
             continue
         source = state.expand(instruction, word)
-        if not source:
-            raise state.fail(instruction, f"{instruction.name.upper()}: the source {word} is empty")
-        sources.append(source)
+        # Nothing is the root, as everywhere; the check UndefinedVar has told of the variable.
+        sources.append(source or "/")
         shown.append(source)
     dest = state.expand(instruction, instruction.args[-1])
-    if not dest:
-        raise state.fail(
-            instruction, f"{instruction.name.upper()}: the destination {instruction.args[-1]} is empty"
-        )
     shown.append(dest)
     destination = _destination(state, dest)
     if inline and sources and not destination.endswith("/"):
@@ -76,7 +71,7 @@ def _several(instruction: Instruction) -> str:
 def _destination(state: StageState, dest: str) -> str:
     """Absolute and cleaned; what can only be a directory ends in ``/``."""
     path = state.absolute(dest)
-    if dest.endswith("/") or posixpath.basename(dest) in (".", ".."):
+    if posixpath.basename(dest) in ("", ".", ".."):
         return path.rstrip("/") + "/"
     return path
 

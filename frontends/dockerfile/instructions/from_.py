@@ -71,7 +71,12 @@ def _from_stage(conversion: Conversion, stage: Stage, parent: Stage) -> StageSta
         conversion,
         stage,
         root=base.root,
-        document=_copy(base.document),
+        # Entries of the history never change, so that a long chain of stages can share them.
+        document={
+            **base.document,
+            "config": _copy(base.config),
+            "history": list(base.document["history"]),
+        },
         scope=base.scope.child(),
         platform=base.platform,
     )

@@ -11,10 +11,9 @@ def apply(state: StageState, instruction: Instruction) -> None:
     path = state.expand(instruction, instruction.args[0])
     if not path:
         raise state.fail(instruction, f"WORKDIR {instruction.args[0]} is empty")
-    if path.startswith("/"):
-        state.own_workdir = True
-    elif not state.own_workdir:
+    if not path.startswith("/") and not state.own_workdir:
         state.conversion.note("relative-workdir", instruction, path)
+    state.own_workdir = True
     directory = state.absolute(path)
     state.config["WorkingDir"] = directory
     meta = state.step(instruction)

@@ -1,5 +1,6 @@
 """Golden folders: tests/fixtures/convert/<case>/ with Dockerfile, options.json (may be missing) and
-expected.json. ``PYBUILD_WRITE_GOLDEN=1`` writes the expectations anew; read the difference before you commit it.
+expected.json. ``PYBUILD_WRITE_GOLDEN=1`` writes the expectations anew; read the difference before
+you commit it.
 """
 
 from __future__ import annotations

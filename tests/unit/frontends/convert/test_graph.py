@@ -127,6 +127,11 @@ def test_copy_words_are_expanded_but_not_cut_again(build: Builder) -> None:
     assert file.actions[0].sources == ("x y", "/d")
 
 
+def test_copy_of_nothing_is_the_root(build: Builder) -> None:
+    (file,) = build("FROM base\nCOPY $A $B\n").ops(File)
+    assert file.actions == (Copy(1, ("/",), "/base/"),)
+
+
 def test_copy_json_form(build: Builder) -> None:
     (file,) = build('FROM base\nENV A=1\nCOPY ["a b", "$A", "/d d/"]\n').ops(File)
     assert file.actions[0].sources == ("a b", "1")
@@ -354,3 +359,9 @@ def test_declared_proxy_is_an_arg(build: Builder) -> None:
     assert "http_proxy=http://p" in built.ops(Exec)[0].env
     assert built.root.meta.secret_env == ()
     assert "|1 http_proxy=http://p" in built.history[-1]
+
+
+def test_no_short_file_asks_for_gigabytes(build: Builder) -> None:
+    assert "history" in build.error("FROM scratch\n" + "EXPOSE 0-65535\n" * 200).message
+    doubled = "ENV A=xxxxxxxxxxxxxxxx\n" + "ENV A=$A$A\n" * 15
+    assert "history" in build.error("FROM scratch\n" + doubled + "ENV B=$A\n" * 200).message
