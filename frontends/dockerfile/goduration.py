@@ -17,7 +17,8 @@ _UNITS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_PART = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_PART = r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)"
+"""Compiled when it is used: most Dockerfiles hold no duration."""
 _MAX = (1 << 63) - 1
 
 
@@ -27,9 +28,10 @@ def parse(text: str) -> int:
     rest = text[1:] if text[:1] in ("-", "+") else text
     if rest == "0":
         return 0
+    pattern = re.compile(_PART)
     total = position = 0
     while position < len(rest):
-        part = _PART.match(rest, position)
+        part = pattern.match(rest, position)
         if part is None or not (part[1] or part[2]):
             break
         unit = _UNITS[part[3]]

@@ -12,7 +12,7 @@ from buildkit_py.frontends.dockerfile.references import tree_from
 from buildkit_py.frontends.dockerfile.stage import StageState
 from buildkit_py.llb.ops import Mount
 
-_SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([bkmgtp]?)i?b?\Z", re.IGNORECASE)
+_SIZE = r"([0-9]{1,15})(?:\.([0-9]{1,9}))? ?([bkmgtp]?)i?b?\Z"
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
@@ -199,7 +199,7 @@ def _size(text: str | None) -> int:
     """Bytes of ``100m``, ``1.5GiB``, ``4096``."""
     if not text:
         return 0
-    found = _SIZE.match(text.strip())
+    found = re.match(_SIZE, text.strip(), re.IGNORECASE)
     if found is None:
         raise ValueError(f"size={text} is not a size: expected a number with b, k, m, g")
     unit = _UNITS[found[3].lower()]

@@ -13,8 +13,7 @@ from buildkit_py.frontends.dockerfile.words import heredoc_opener
 from buildkit_py.llb.graph import Meta
 from buildkit_py.llb.ops import Copy, File, Merge
 
-_OCTAL = re.compile(r"0*[0-7]{1,4}\Z")
-_CLAUSE = re.compile(r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+\Z")
+_CLAUSE = r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+\Z"
 
 
 class Words(NamedTuple):
@@ -98,8 +97,8 @@ def ownership(state: StageState, instruction: Instruction) -> tuple[str, str]:
 def is_mode(text: str) -> bool:
     """An octal mode up to 07777, or a symbolic one (chmod(1))."""
     if text.isascii() and text.isdigit():
-        return _OCTAL.match(text) is not None
-    return all(_CLAUSE.match(clause) for clause in text.split(","))
+        return len(text.lstrip("0")) <= 4 and set(text) <= set("01234567")
+    return all(re.match(_CLAUSE, clause) for clause in text.split(","))
 
 
 def emit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,11 @@ from buildkit_py.frontends.dockerfile.words import split_first, split_quoted
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.convert import Conversion
 
-_SECRET = re.compile(
-    r"(?:^|_)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)", re.IGNORECASE
+_SECRET = frozenset(
+    ("apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token")
 )
-_HARMLESS = re.compile(r"(?:^|_)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+_HARMLESS = frozenset(("public", "file", "version"))
+"""Parts of a name, between its underscores."""
 
 
 def no_empty_continuation(conversion: Conversion) -> Iterator[Finding]:
@@ -101,7 +101,8 @@ def secrets_used_in_arg_or_env(conversion: Conversion) -> Iterator[Finding]:
         else:
             continue
         for name in names:
-            if _SECRET.search(name) and not _HARMLESS.search(name):
+            parts = name.lower().split("_")
+            if not _SECRET.isdisjoint(parts) and _HARMLESS.isdisjoint(parts):
                 word = instruction.name.upper()
                 message = f'Do not use ARG or ENV instructions for sensitive data ({word} "{name}")'
                 yield Finding(instruction.range, message)

@@ -363,5 +363,5 @@ def test_declared_proxy_is_an_arg(build: Builder) -> None:
 
 def test_no_short_file_asks_for_gigabytes(build: Builder) -> None:
     assert "history" in build.error("FROM scratch\n" + "EXPOSE 0-65535\n" * 200).message
-    doubled = "ENV A=xxxxxxxxxxxxxxxx\n" + "ENV A=$A$A\n" * 15
-    assert "history" in build.error("FROM scratch\n" + doubled + "ENV B=$A\n" * 200).message
+    doubled = "ENV A=xxxxxxxxxxxxxxxx\n" + "ENV A=$A$A\n" * 13
+    assert "history" in build.error("FROM scratch\n" + doubled + "ENV B=$A\n" * 600).message
