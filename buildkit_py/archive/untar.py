@@ -58,10 +58,9 @@ def checksum_matches(block: bytes) -> bool:
         stated = int(text, 8)
     except ValueError:
         return False
-    rest = block[:148], block[148:156], block[156:334], block[334:512]
-    # adler32's low half is 1 + the sum of the bytes modulo 65521: exact for up to 256 bytes.
-    sums = [(adler32(part) & 0xFFFF) - 1 for part in rest]
-    actual = sums[0] + sums[2] + sums[3] + 256
+    # adler32's low half is 1 + the sum of the bytes modulo 65521: exact for up to 256 bytes. The field
+    # itself counts as eight spaces.
+    actual = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2 + 256 - sum(block[148:156])
     if actual == stated:
         return True
     # Some ancient programs summed signed characters.
@@ -117,6 +116,7 @@ class TarReader:
         self._left = 0
         self._padding = 0
         self._global: dict[str, bytes] = {}
+        self._known: dict[bytes, int] = {}
 
     def __iter__(self) -> Iterator[Member]:
         while (found := self.next()) is not None:
@@ -227,16 +227,25 @@ class TarReader:
                 what = _REFUSED.get(kind, f"a member of unknown type {kind!r}")
                 raise ImageError(f"the archive holds {what}, which pybuild does not read")
 
+    def _number(self, field: bytes, what: str) -> int:
+        # A layer's modes, owners and times are few.
+        known = self._known.get(field)
+        if known is None:
+            known = _number(field, what)
+            if len(self._known) < 4096:
+                self._known[field] = known
+        return known
+
     def _member(self, block: bytes, kind: bytes, local: dict[str, bytes]) -> Member:
         name = block[:100].partition(b"\0")[0]
         magic = block[257:263]
         if magic == b"ustar\0" and block[345]:
             name = block[345:500].partition(b"\0")[0] + b"/" + name
         target = block[157:257].partition(b"\0")[0] if kind in (b"1", b"2") else b""
-        size = _number(block[124:136], "the size")
-        uid = _number(block[108:116], "the owner")
-        gid = _number(block[116:124], "the group")
-        mtime = _number(block[136:148], "the time") * 1_000_000_000
+        size = self._number(block[124:136], "the size")
+        uid = self._number(block[108:116], "the owner")
+        gid = self._number(block[116:124], "the group")
+        mtime = self._number(block[136:148], "the time") * 1_000_000_000
         xattrs = NO_XATTRS
         if local or self._global:
             records = {**self._global, **local} if self._global else local
@@ -267,7 +276,7 @@ class TarReader:
         self._left = size
         self._padding = -size & 511
         return Member(
-            os.fsdecode(name.rstrip(b"/") or b"/"), kind, _number(block[100:108], "the mode") & 0o7777,
+            os.fsdecode(name.rstrip(b"/") or b"/"), kind, self._number(block[100:108], "the mode") & 0o7777,
             uid, gid, size, mtime, os.fsdecode(target), rdev, xattrs,
         )  # fmt: skip
 
