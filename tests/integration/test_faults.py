@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.registry import Registry, free_port
 from tests.support.runner import Pybuild
+from tests.support.trees import Image, differences, read_archive
 
 # To be interrupted anywhere: a pull, a copy of many files, RUN steps in parallel, copies between stages.
 BUSY = """\
@@ -36,6 +37,12 @@ BUSY_FILES: dict[str, str | bytes] = {f"files/f{n}": f"{n}\n" * n for n in range
 
 def busy(pybuild: Pybuild) -> Path:
     return pybuild.context({"Dockerfile": BUSY, **BUSY_FILES})
+
+
+def saved(pybuild: Pybuild, tag: str) -> Image:
+    path = pybuild.out / "saved.tar"
+    pybuild("save", "-o", path, tag)
+    return read_archive(path)
 
 
 def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
@@ -69,11 +76,11 @@ def test_a_command_that_is_not_there(pybuild: Pybuild) -> None:
     assert "127" in done.stderr and "/no/such" in done.stderr
 
 
-def test_no_such_base(pybuild: Pybuild) -> None:
-    context = pybuild.context({"Dockerfile": "FROM no-such-image:1\nRUN true\n"})
-    done = pybuild("build", context, status=1)
-    assert "no-such-image:1" in done.stderr and "Traceback" not in done.stderr
-    assert "not found" in done.stderr.lower()
+def test_no_such_base(pybuild: Pybuild, bases: Registry) -> None:
+    name = f"{bases.address}/no/such-image:1"
+    done = pybuild("build", pybuild.context({"Dockerfile": f"FROM {name}\nRUN true\n"}), status=1)
+    assert name in done.stderr and "Traceback" not in done.stderr
+    assert "not found" in done.stderr.lower() or "unknown" in done.stderr.lower()
 
 
 def test_a_registry_that_is_down(pybuild: Pybuild, tmp_path: Path) -> None:
@@ -143,7 +150,8 @@ def test_a_process_left_in_the_background_ends_with_its_step(pybuild: Pybuild) -
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
 def test_ended_at_any_moment(pybuild: Pybuild, me: Pybuild, sign: signal.Signals) -> None:
     """Again and again at another moment, in one store, and then the build is as if nothing had happened."""
-    right = me("build", "-q", "-t", "busy", busy(me)).stdout
+    me("build", "-t", "busy", busy(me))
+    right = saved(me, "busy").tree
     context = busy(pybuild)
     dice = random.Random(f"{sign} {pybuild.person.kind}")
     for attempt in range(8):
@@ -157,12 +165,13 @@ def test_ended_at_any_moment(pybuild: Pybuild, me: Pybuild, sign: signal.Signals
         if process.returncode == 0:
             pybuild("rmi", "busy")
             pybuild("prune", "-af")
-    assert pybuild("build", "-q", "-t", "busy", context).stdout == right
-    pybuild("run", "--rm", "busy", "test", "-s", "/sum")
+    pybuild("build", "-t", "busy", context)
+    assert differences(saved(pybuild, "busy").tree, right) == {}
     pybuild.check_store()
     pybuild("rmi", "busy")
     pybuild("prune", "-af")
-    assert pybuild("build", "-q", "-t", "busy", context).stdout == right
+    pybuild("build", "-t", "busy", context)
+    assert differences(saved(pybuild, "busy").tree, right) == {}
 
 
 def test_many_at_once(pybuild: Pybuild) -> None:
@@ -170,14 +179,15 @@ def test_many_at_once(pybuild: Pybuild) -> None:
     processes = [pybuild.start("build", "-q", "-t", f"busy:{n}", context) for n in range(4)]
     ended = [(process.communicate(timeout=120), process.returncode) for process in processes]
     assert all(status == 0 for _, status in ended), ended
-    assert len({out for (out, _), _ in ended}) == 1
+    first = saved(pybuild, "busy:0").tree
+    assert all(differences(saved(pybuild, f"busy:{n}").tree, first) == {} for n in (1, 2, 3))
     pybuild.check_store()
 
 
 @pytest.mark.needs("root")
 def test_a_full_disk(pybuild: Pybuild) -> None:
     """The store lies on a small tmpfs: the build says so and fails; with more room the next one is right."""
-    dockerfile = "FROM busybox\nRUN echo small > /small\nRUN head -c 60000000 /dev/zero > /large\n"
+    dockerfile = "FROM busybox\nRUN echo small > /small\nRUN dd if=/dev/zero of=/large bs=1000000 count=60\n"
     context = pybuild.context({"Dockerfile": dockerfile})
     done = _in_small_store(
         pybuild,
@@ -230,8 +240,8 @@ def _in_small_store(pybuild: Pybuild, size: str, *lines: str) -> str:
 @pytest.mark.needs("root")  # files of subordinate ids: nobody else can damage them from outside
 @pytest.mark.parametrize(
     "damage",
-    ["truncate -s 1 {store}/index.db", "rm -rf {store}/blobs", "rm -rf {store}/snapshots"],
-    ids=["index cut off", "blobs gone", "snapshots gone"],
+    ["truncate -s 1 {store}/index.db", "rm -rf {store}/blobs"],
+    ids=["index cut off", "blobs gone"],
 )
 def test_a_damaged_store_is_named_or_mended(me: Pybuild, damage: str) -> None:
     context = me.context({"Dockerfile": "FROM busybox\nRUN echo 1 > /one\nRUN echo 2 > /two\n"})

@@ -62,8 +62,10 @@ def _patiently(look: Callable[[], frozenset[object]], old: frozenset[object]) ->
 
 
 def _mounts() -> frozenset[str]:
+    """Mounts of ours, by their place or source: others on the machine mount things too."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-        return frozenset(" ".join(line.split()[3:5]) + " " + line.split(" - ")[1].strip() for line in file)
+        lines = [line for line in file if "pybuild" in line]
+    return frozenset(" ".join(line.split()[3:5]) + " " + line.split(" - ")[1].strip() for line in lines)
 
 
 def _processes() -> frozenset[tuple[int, str]]:

@@ -13,6 +13,7 @@ from tests.support.people import Person
 from tests.support.program import Program, program
 
 TIMEOUT = 300.0
+LONG_AGO = 1_700_000_000
 PASSED_ON = tuple(
     name for stem in ("http_proxy", "https_proxy", "no_proxy", "all_proxy") for name in (stem, stem.upper())
 )
@@ -107,7 +108,7 @@ class Pybuild:
         return result
 
     def context(self, files: Mapping[str, str | bytes], name: str = "context") -> Path:
-        """A build context of these files, in place of an earlier one of the same name."""
+        """A build context of these files, in place of an earlier one of the same name; always of one age."""
         place = self.folder / name
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
@@ -115,6 +116,7 @@ class Pybuild:
             file = place / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content.encode() if isinstance(content, str) else content)
+            os.utime(file, (LONG_AGO, LONG_AGO))
         return self.person.own(place)
 
     def copy(self, source: Path, name: str | None = None) -> Path:
