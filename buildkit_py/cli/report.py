@@ -22,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from buildkit_py.errors import DockerfileError, PybuildError, StepError
+from buildkit_py.errors import DockerfileError, PybuildError, StepError, UnsupportedError
 from buildkit_py.progress.display import colour_wanted
 from buildkit_py.progress.text import clean
 from buildkit_py.request import BuildWarning
@@ -67,7 +67,7 @@ def render(error: Exception, style: Style) -> str:
         if error.log:
             out += ["------", f" > {clean(error.step)}:", *(clean(line) for line in error.log), "------"]
         out += place(error.path, error.start, error.end, 0, error.lines, style)
-    elif isinstance(error, DockerfileError):
+    elif isinstance(error, DockerfileError) and not (isinstance(error, UnsupportedError) and error.start < 1):
         out += place(error.path, error.start, error.end, error.column, error.lines, style)
     message, hint = _words(error)
     first, *more = message.split("\n")

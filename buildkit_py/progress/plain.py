@@ -72,8 +72,10 @@ class Plain:
         with self._lock:
             if self._closed:
                 return
-            vertex = self._vertex(event)
-            self._take(vertex, event)
+            if isinstance(event, WarningEvent) and event.vertex not in self._vertices:
+                # Of the Dockerfile as a whole: the command sums those up at the end.
+                return
+            self._take(self._vertex(event), event)
             self._write()
 
     def close(self) -> None:

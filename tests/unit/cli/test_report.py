@@ -10,7 +10,7 @@ import pytest
 
 from buildkit_py.cli import report
 from buildkit_py.cli.report import Style
-from buildkit_py.errors import DockerfileError, NotFoundError, StepError, UsageError
+from buildkit_py.errors import DockerfileError, NotFoundError, StepError, UnsupportedError, UsageError
 from buildkit_py.request import BuildWarning
 
 GOLDEN = Path(__file__).parent / "reports"
@@ -74,6 +74,7 @@ CASES: dict[str, tuple[Exception, Style]] = {
     "whole-file": (DockerfileError("the file is empty", path="Dockerfile"), PLAIN),
     "long": (DockerfileError("too long", path="Dockerfile", start=2, end=43, lines=LONG), PLAIN),
     "past-the-end": (DockerfileError("odd", path="Dockerfile", start=99, end=99, lines=LINES), PLAIN),
+    "unsupported": (UnsupportedError("building for two platforms is not supported yet"), PLAIN),
     "usage": (UsageError("no such option '--tga'", hint="did you mean '--tag'?"), PLAIN),
     "hostile": (NotFoundError("no image \x1b]0;title\x07'x\x1b[2J'", hint="try \x1b[5mthis"), PLAIN),
     "full": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/store/blobs"), PLAIN),

@@ -85,6 +85,14 @@ def test_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.getvalue() == "#1 RUN x\n#1 1.000 red\n"
 
 
+def test_warnings_of_the_whole_file_are_left_to_the_summary() -> None:
+    out = io.StringIO()
+    display = Plain(out)
+    display(WarningEvent("", "casing does not match", "FromAsCasing", "Dockerfile", 1))
+    display.close()
+    assert out.getvalue() == ""
+
+
 def test_a_reader_that_went_away_does_not_fail_the_build() -> None:
     class Broken(io.StringIO):
         def write(self, text: str) -> int:
