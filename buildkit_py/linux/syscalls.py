@@ -1,11 +1,12 @@
 """System calls that Python 3.11's os module lacks, by ctypes: one wrapper a call.
 
-Every wrapper raises SandboxError with the call's name and errno, from the one place ``_fail``. Only the
+Every wrapper raises SandboxError with the call's name and errno, from the one place ``fail``. Only the
 standard library is imported: these modules run inside new namespaces, where nothing can be imported
 any more, and on the path of every ``pybuild run``.
 
 Arguments that are plain ints are passed by ctypes as C ints and sign-extended by the calling
-convention's code; every number handed over here fits in 31 bits, except where c_ulong is used.
+convention's code; every number handed over here fits in 31 bits, except where c_ulong is used. A sixth
+argument lies on the stack, where an int would leave half of a word undefined: c_ulong there, too.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _OLD = {
     "seccomp": (317, 277),
     "sethostname": (170, 161),
     "process_vm_readv": (310, 270),
+    "name_to_handle_at": (303, 264),
 }
 _NEW = {
     "open_tree": 428,
@@ -110,7 +112,7 @@ SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
 CLOSE_RANGE_CLOEXEC = 4
 
 
-def _fail(call: str, detail: str, number: int = 0) -> NoReturn:
+def fail(call: str, detail: str, number: int = 0) -> NoReturn:
     """The one place where an errno becomes an exception."""
     number = number or ctypes.get_errno()
     about = f"{call} {detail}" if detail else call
@@ -119,18 +121,24 @@ def _fail(call: str, detail: str, number: int = 0) -> NoReturn:
     )
 
 
+def call(name: str, *arguments: object) -> int:
+    """A system call of the tables above, unchecked: -1 with ctypes.get_errno()."""
+    result: int = _syscall(_NUMBERS[name], *arguments)
+    return result
+
+
 def _path(path: str) -> bytes:
     return os.fsencode(path)
 
 
 def unshare(flags: int) -> None:
     if _syscall(_NUMBERS["unshare"], flags) < 0:
-        _fail("unshare", f"{flags:#x}")
+        fail("unshare", f"{flags:#x}")
 
 
 def setns(fd: int, kind: int = 0) -> None:
     if _syscall(_NUMBERS["setns"], fd, kind) < 0:
-        _fail("setns", f"{kind:#x}")
+        fail("setns", f"{kind:#x}")
 
 
 def clone(flags: int) -> tuple[int, int]:
@@ -155,35 +163,35 @@ def clone(flags: int) -> tuple[int, int]:
         ctypes.c_void_p(0),
     )
     if pid < 0:
-        _fail("clone", f"{flags:#x}")
+        fail("clone", f"{flags:#x}")
     return pid, pidfd.value if pid else -1
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: bytes = b"") -> None:
     """``data`` is cut by the kernel at a page, less one byte."""
     if len(data) > 4095:
-        _fail("mount", target, 7)
+        fail("mount", target, 7)
     result = _syscall(
         _NUMBERS["mount"], _path(source), _path(target), _path(kind), ctypes.c_ulong(flags), data or None
     )
     if result < 0:
-        _fail("mount", f"{kind} on {target}")
+        fail("mount", f"{kind} on {target}")
 
 
 def umount2(target: str, flags: int) -> None:
     if _syscall(_NUMBERS["umount2"], _path(target), flags) < 0:
-        _fail("umount2", target)
+        fail("umount2", target)
 
 
 def pivot_root(new: str, old: str) -> None:
     if _syscall(_NUMBERS["pivot_root"], _path(new), _path(old)) < 0:
-        _fail("pivot_root", new)
+        fail("pivot_root", new)
 
 
 def fsopen(kind: str) -> int:
     fd: int = _syscall(_NUMBERS["fsopen"], _path(kind), FSOPEN_CLOEXEC)
     if fd < 0:
-        _fail("fsopen", kind)
+        fail("fsopen", kind)
     return fd
 
 
@@ -193,7 +201,7 @@ def fsconfig(fd: int, command: int, key: str = "", value: bytes | None = None, *
     if result < 0:
         number = ctypes.get_errno()
         said = _said_by(fd)
-        _fail("fsconfig", " ".join(filter(None, (what, key, said and f"({said})"))), number)
+        fail("fsconfig", " ".join(filter(None, (what, key, said and f"({said})"))), number)
 
 
 def _said_by(fd: int) -> str:
@@ -209,14 +217,14 @@ def _said_by(fd: int) -> str:
 def fsmount(fd: int, attributes: int) -> int:
     result: int = _syscall(_NUMBERS["fsmount"], fd, FSMOUNT_CLOEXEC, attributes)
     if result < 0:
-        _fail("fsmount", "")
+        fail("fsmount", "")
     return result
 
 
 def open_tree(directory: int, path: str, flags: int) -> int:
     fd: int = _syscall(_NUMBERS["open_tree"], directory, _path(path), flags | OPEN_TREE_CLOEXEC)
     if fd < 0:
-        _fail("open_tree", path)
+        fail("open_tree", path)
     return fd
 
 
@@ -224,28 +232,28 @@ def move_mount(from_fd: int, to_directory: int, to_path: str, what: str = "") ->
     """Attach a detached mount at a path below a directory ("" : at the opened file itself)."""
     flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if to_path else MOVE_MOUNT_T_EMPTY_PATH)
     if _syscall(_NUMBERS["move_mount"], from_fd, b"", to_directory, _path(to_path), flags) < 0:
-        _fail("move_mount", what or to_path)
+        fail("move_mount", what or to_path)
 
 
 def mount_setattr(fd: int, path: str, set_: int, clear: int = 0, *, recursive: bool = False) -> None:
     flags = (0 if path else AT_EMPTY_PATH) | (AT_RECURSIVE if recursive else 0)
     attributes = struct.pack("QQQQ", set_, clear, 0, 0)
     if _syscall(_NUMBERS["mount_setattr"], fd, _path(path), flags, attributes, 32) < 0:
-        _fail("mount_setattr", path)
+        fail("mount_setattr", path)
 
 
 def openat2(directory: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
     fd: int = _syscall(_NUMBERS["openat2"], directory, _path(path), how, 24)
     if fd < 0:
-        _fail("openat2", path)
+        fail("openat2", path)
     return fd
 
 
 def prctl(option: int, value: int = 0, third: int = 0) -> int:
     result: int = _syscall(_NUMBERS["prctl"], option, ctypes.c_ulong(value), ctypes.c_ulong(third), 0, 0)
     if result < 0:
-        _fail("prctl", f"{option} {value}")
+        fail("prctl", f"{option} {value}")
     return result
 
 
@@ -266,7 +274,7 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         inheritable >> 32,
     )
     if _syscall(_NUMBERS["capset"], header, data) < 0:
-        _fail("capset", f"{effective:#x}")
+        fail("capset", f"{effective:#x}")
 
 
 def capget() -> tuple[int, int, int]:
@@ -274,7 +282,7 @@ def capget() -> tuple[int, int, int]:
     header = ctypes.create_string_buffer(struct.pack("Ii", _CAP_VERSION_3, 0), 8)
     data = ctypes.create_string_buffer(24)
     if _syscall(_NUMBERS["capget"], header, data) < 0:
-        _fail("capget", "")
+        fail("capget", "")
     e0, p0, i0, e1, p1, i1 = struct.unpack("6I", data.raw)
     return e0 | e1 << 32, p0 | p1 << 32, i0 | i1 << 32
 
@@ -285,25 +293,25 @@ def seccomp_filter(program: bytes, flags: int = 0) -> int:
     fprog = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
     result: int = _syscall(_NUMBERS["seccomp"], SECCOMP_SET_MODE_FILTER, flags, fprog)
     if result < 0:
-        _fail("seccomp", "")
+        fail("seccomp", "")
     return result
 
 
 def sethostname(name: str) -> None:
     encoded = os.fsencode(name)
     if _syscall(_NUMBERS["sethostname"], encoded, len(encoded)) < 0:
-        _fail("sethostname", name)
+        fail("sethostname", name)
 
 
 def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:
     if _syscall(_NUMBERS["close_range"], first, last, flags) < 0:
-        _fail("close_range", "")
+        fail("close_range", "")
 
 
 def pidfd_getfd(pidfd: int, fd: int) -> int:
     result: int = _syscall(_NUMBERS["pidfd_getfd"], pidfd, fd, 0)
     if result < 0:
-        _fail("pidfd_getfd", str(fd))
+        fail("pidfd_getfd", str(fd))
     return result
 
 
@@ -312,7 +320,7 @@ def process_vm_readv(pid: int, address: int, size: int) -> bytes:
     local = ctypes.create_string_buffer(size)
     mine = struct.pack("QQ", ctypes.addressof(local), size)
     theirs = struct.pack("QQ", address, size)
-    got: int = _syscall(_NUMBERS["process_vm_readv"], pid, mine, 1, theirs, 1, 0)
+    got: int = _syscall(_NUMBERS["process_vm_readv"], pid, mine, 1, theirs, 1, ctypes.c_ulong(0))
     if got < 0:
-        _fail("process_vm_readv", str(pid))
+        fail("process_vm_readv", str(pid))
     return local.raw[:got]

@@ -39,7 +39,7 @@ def resolv_text(network: str, path: str = "/etc/resolv.conf") -> str:
     nameserver there is replaced by systemd-resolved's real ones, or by the network's own resolver.
     """
     if network == "none":
-        return ""
+        return "# no network\n"
     text = _read(path)
     if network == "host":
         return text

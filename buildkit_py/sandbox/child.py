@@ -13,8 +13,8 @@ from typing import NamedTuple, NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import syscalls as sc
-from buildkit_py.network import loopback
-from buildkit_py.sandbox import process, root, wire
+from buildkit_py.network import devices
+from buildkit_py.sandbox import attendant, process, root, wire
 from buildkit_py.sandbox.spec import SandboxSpec
 
 SETUP_FAILED = 125
@@ -25,17 +25,30 @@ class Settings(NamedTuple):
 
     mode: str
     base_stub: str
-    program: bytes
-    """The seccomp filter."""
+    confined: bytes
+    """The seccomp filter, as a BPF program."""
+    privileged: bytes
+    """The one for privileged sandboxes; empty for none."""
+
+    def filter(self, spec: SandboxSpec) -> bytes:
+        return self.privileged if spec.privileged else self.confined
 
 
-def main(conn: _socket.socket, streams: tuple[int, int, int], settings: Settings) -> NoReturn:
-    """Read the spec from ``conn``, set up, exec. Reports on ``conn``; never returns."""
+def main(
+    conn: _socket.socket,
+    link: _socket.socket | None,
+    streams: tuple[int, int, int],
+    settings: Settings,
+) -> NoReturn:
+    """Read the spec from ``conn``, set up, exec. Reports on ``conn``; never returns.
+
+    ``link`` leads to the process beside the sandbox (buildkit_py.sandbox.attendant) where there is one.
+    """
     status = SETUP_FAILED
     try:
         process.take_streams(*streams)
         spec = wire.receive_spec(conn)
-        prepare(conn, spec, settings)
+        prepare(conn, link, spec, settings)
         status = process.execute(spec)
     except EOFError:
         pass
@@ -50,14 +63,13 @@ def main(conn: _socket.socket, streams: tuple[int, int, int], settings: Settings
         os._exit(status)
 
 
-def prepare(conn: _socket.socket, spec: SandboxSpec, settings: Settings) -> None:
+def prepare(conn: _socket.socket, link: _socket.socket | None, spec: SandboxSpec, settings: Settings) -> None:
     os.umask(0o022)
     process.take_terminal(spec)
-    if spec.network == "none":
-        sc.unshare(sc.CLONE_NEWNET)
-        loopback.bring_up()
+    if spec.network != "host":
+        _own_network(spec, link)
     sc.sethostname(spec.hostname)
-    builder = root.Root(spec, devices=settings.mode == "root", base_stub=settings.base_stub)
+    builder = root.Root(spec, mode=settings.mode, base_stub=settings.base_stub)
     top = builder.build()
     if builder.stubs or builder.stub_layer:
         wire.send(conn, ("made", builder.stub_layer, [tuple(s) for s in builder.stubs]))
@@ -66,7 +78,22 @@ def prepare(conn: _socket.socket, spec: SandboxSpec, settings: Settings) -> None
     process.go_to(spec.cwd)
     process.set_limits(spec)
     sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
-    process.become(spec, settings.mode, b"" if spec.privileged else settings.program)
+    if settings.mode == "single":
+        process.become_emulated(spec, settings.filter(spec), link)
+    else:
+        process.become(spec, settings.filter(spec))
+
+
+def _own_network(spec: SandboxSpec, link: _socket.socket | None) -> None:
+    if spec.network == "private" and link is not None:
+        attendant.ask_for_network(link)
+        if not devices.wait_for("eth0", 10):
+            raise SandboxError(
+                "the private network did not come up", call="eth0", hint="use the host's: --network=host"
+            )
+    else:
+        sc.unshare(sc.CLONE_NEWNET)
+    devices.bring_up()
 
 
 def _report(conn: _socket.socket, message: str, call: str, number: int, hint: str) -> None:

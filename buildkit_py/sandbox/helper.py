@@ -18,7 +18,7 @@ import gc
 import os
 import select
 import signal
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import syscalls as sc
@@ -30,10 +30,17 @@ if TYPE_CHECKING:
 _NAMESPACES = sc.CLONE_NEWNS | sc.CLONE_NEWPID | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP
 
 
-class _Run(NamedTuple):
-    pid: int
-    pidfd: int
-    conn: _socket.socket
+class _Run:
+    """A sandbox, and the process beside it (0: there is none)."""
+
+    def __init__(self, pid: int, pidfd: int, conn: _socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.conn = conn
+        self.attendant = 0
+        self.attendant_pidfd = -1
+        self.status = -1
+        """Exit status; -1 while it runs."""
 
 
 def main(control: _socket.socket, mode: str, base_stub: str) -> NoReturn:
@@ -70,7 +77,9 @@ def _serve(control: _socket.socket, mode: str, base_stub: str) -> None:
     from buildkit_py.linux import seccomp
     from buildkit_py.sandbox import child
 
-    settings = child.Settings(mode, base_stub, seccomp.program())
+    single = mode == "single"
+    open_filter = seccomp.program(emulate=True, confine=False) if single else b""
+    settings = child.Settings(mode, base_stub, seccomp.program(emulate=single), open_filter)
     poll = select.poll()
     poll.register(control, select.POLLIN)
     runs: dict[int, _Run] = {}
@@ -81,6 +90,8 @@ def _serve(control: _socket.socket, mode: str, base_stub: str) -> None:
                 if run is not None:
                     runs[run.pid] = run
                     poll.register(run.pidfd, select.POLLIN)
+                    if run.attendant:
+                        poll.register(run.attendant_pidfd, select.POLLIN)
                     # No events asked for: told only of the main process's hanging up.
                     poll.register(run.conn, 0)
             else:
@@ -96,21 +107,41 @@ def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
         os._exit(0)
     conn = _socket.socket(fileno=fds[0])
     streams = (fds[1], fds[2], fds[3])
+    link, far_link = wire.pair() if settings.mode == "single" or message[1] == "private" else (None, None)
     try:
         pid, pidfd = sc.clone(_NAMESPACES)
-    except SandboxError as e:
-        _tell(conn, ("error", e.message, e.call, e.errno, e.hint))
-        _tell(conn, ("exit", child.SETUP_FAILED))
+        if pid == 0:
+            child.main(conn, far_link, streams, settings)
+        run = _Run(pid, pidfd, conn)
+        if link is not None:
+            if far_link is not None:
+                far_link.close()
+            run.attendant = _start_attendant(run, link)
+            run.attendant_pidfd = os.pidfd_open(run.attendant)
+    except (SandboxError, OSError) as e:
+        words = (
+            (e.message, e.call, e.errno, e.hint) if isinstance(e, SandboxError) else (str(e), "fork", 0, "")
+        )
+        _tell(conn, ("error", *words))
         conn.close()
-        pid = -1
-    if pid == 0:
-        child.main(conn, streams, settings)
-    for fd in streams:
-        os.close(fd)
-    if pid < 0:
         return None
+    finally:
+        for fd in streams:
+            os.close(fd)
+        for end in (link, far_link):
+            if end is not None:
+                end.close()
     _tell(conn, ("started",), (pidfd,))
-    return _Run(pid, pidfd, conn)
+    return run
+
+
+def _start_attendant(run: _Run, link: _socket.socket) -> int:
+    from buildkit_py.sandbox import attendant
+
+    pid = os.fork()
+    if pid == 0:
+        attendant.main(run.conn, link, run.pidfd)
+    return pid
 
 
 def _tell(conn: _socket.socket, message: wire.Message, fds: tuple[int, ...] = ()) -> None:
@@ -123,11 +154,12 @@ def _tell(conn: _socket.socket, message: wire.Message, fds: tuple[int, ...] = ()
 def _kill_if_abandoned(fd: int, runs: dict[int, _Run]) -> None:
     for run in runs.values():
         if run.conn.fileno() == fd:
-            signal.pidfd_send_signal(run.pidfd, signal.SIGKILL)
+            _kill(run)
 
 
 def _reap(runs: dict[int, _Run], poll: select.poll) -> None:
-    """Collect all dead children: sandboxes, and what their dying left to us as process 1."""
+    """Collect all dead children: sandboxes, those beside them, and what their dying left to us as
+    process 1."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -135,12 +167,36 @@ def _reap(runs: dict[int, _Run], poll: select.poll) -> None:
             return
         if pid == 0:
             return
-        run = runs.pop(pid, None)
-        if run is None:
-            continue
-        poll.unregister(run.pidfd)
-        poll.unregister(run.conn)
-        os.close(run.pidfd)
-        code = os.waitstatus_to_exitcode(status)
-        _tell(run.conn, ("exit", code if code >= 0 else 128 - code))
-        run.conn.close()
+        run = runs.get(pid)
+        if run is not None:
+            code = os.waitstatus_to_exitcode(status)
+            run.status = code if code >= 0 else 128 - code
+            poll.unregister(run.pidfd)
+        else:
+            run = next((r for r in runs.values() if r.attendant == pid), None)
+            if run is None:
+                continue
+            run.attendant = 0
+            poll.unregister(run.attendant_pidfd)
+            os.close(run.attendant_pidfd)
+            if run.status < 0:
+                _bereaved(run)
+        if run.status >= 0 and not run.attendant:
+            del runs[run.pid]
+            poll.unregister(run.conn)
+            os.close(run.pidfd)
+            _tell(run.conn, ("exit", run.status))
+            run.conn.close()
+
+
+def _bereaved(run: _Run) -> None:
+    """Without the process beside it a sandbox would wait for answers for ever."""
+    _tell(run.conn, ("error", "the process beside the sandbox has died", "attendant", 0, ""))
+    _kill(run)
+
+
+def _kill(run: _Run) -> None:
+    try:
+        signal.pidfd_send_signal(run.pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import _socket
+import _thread
 import os
 import signal
+from typing import Any
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.linux.identity import Identity
+from buildkit_py.linux.ownership import Owner, decode
 from buildkit_py.sandbox import helper, layout, stubs, wire
 from buildkit_py.sandbox.spec import SandboxSpec
 
@@ -20,35 +23,46 @@ from buildkit_py.sandbox.spec import SandboxSpec
 class Running:
     """A sandbox that was started. ``wait`` it, from one thread; ``kill`` from any."""
 
-    def __init__(self, conn: _socket.socket, pidfd: int, spec: SandboxSpec) -> None:
+    def __init__(
+        self, conn: _socket.socket, pidfd: int, spec: SandboxSpec, early: list[wire.Message]
+    ) -> None:
         self._conn = conn
         self._pidfd = pidfd
+        self._lock = _thread.allocate_lock()
+        """Over _pidfd: a closed descriptor's number may soon be another process's."""
         self._spec = spec
         self._error: SandboxError | None = None
         self._status: int | None = None
         self.pid = _pid_of(pidfd)
         """The sandbox's process 1 as this process sees it."""
+        self.owners: dict[str, Owner] = {}
+        """After wait(), in single mode: owners by path in ``upper`` of what can't carry OWNER_XATTR."""
+        self.marked = False
+        """After wait(), in single mode: whether some file was given OWNER_XATTR."""
+        self._made: list[Any] | None = None
+        for message in early:
+            self._take(message)
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Signal the command (process 1 of the sandbox; SIGKILL takes all of the sandbox with it)."""
-        if self._pidfd < 0:
-            return
-        try:
-            signal.pidfd_send_signal(self._pidfd, signum)
-        except ProcessLookupError:
-            pass
+        with self._lock:
+            if self._pidfd < 0:
+                return
+            try:
+                signal.pidfd_send_signal(self._pidfd, signum)
+            except ProcessLookupError:
+                pass
 
     def wait(self) -> int:
         """The command's exit status, 128+n after signal n.
 
         SandboxError where the sandbox could not be set up. Afterwards no process of the sandbox is left.
+        Interrupted (KeyboardInterrupt), it may be called again; so it may after the end.
         """
-        try:
-            while self._status is None:
-                message, _ = wire.receive(self._conn)
-                self._take(message)
-        finally:
-            self._close()
+        while self._status is None:
+            message, _ = wire.receive(self._conn)
+            self._take(message)
+        self._close()
         if self._error:
             raise self._error
         return self._status
@@ -65,18 +79,21 @@ class Running:
             self._error = _error(values)
         elif kind == "made":
             self._made = values
-
-    _made: list[object] | None = None
+        elif kind == "owners":
+            items, marked = values
+            self.owners.update((path, decode(owner.encode())) for path, owner in items)
+            self.marked = self.marked or marked
 
     def _close(self) -> None:
-        if self._pidfd < 0:
-            return
+        with self._lock:
+            if self._pidfd < 0:
+                return
+            os.close(self._pidfd)
+            self._pidfd = -1
         self._conn.close()
-        os.close(self._pidfd)
-        self._pidfd = -1
         if self._made:
             layer, made = self._made
-            _clean(self._spec, str(layer), [stubs.Stub(*s) for s in made])  # type: ignore[attr-defined]
+            _clean(self._spec, layer, [stubs.Stub(*s) for s in made])
 
 
 def _clean(spec: SandboxSpec, stub_layer: str, made: list[stubs.Stub]) -> None:
@@ -90,9 +107,9 @@ def _clean(spec: SandboxSpec, stub_layer: str, made: list[stubs.Stub]) -> None:
         stubs.remove(spec.upper, made, spec.layers)
 
 
-def _error(values: list[object]) -> SandboxError:
+def _error(values: list[Any]) -> SandboxError:
     message, call, number, hint = values
-    return SandboxError(str(message), call=str(call), errno=int(str(number)), hint=str(hint))
+    return SandboxError(message, call=call, errno=number, hint=hint)
 
 
 def _pid_of(pidfd: int) -> int:
@@ -104,9 +121,10 @@ def _pid_of(pidfd: int) -> int:
 
 
 class Launcher:
-    def __init__(self, control: _socket.socket, pid: int) -> None:
+    def __init__(self, control: _socket.socket, pid: int, mode: str) -> None:
         self._control = control
         self._pid = pid
+        self._mode = mode
 
     @classmethod
     def start(cls, identity: Identity, *, stubs_in: str = "") -> Launcher:
@@ -122,22 +140,28 @@ class Launcher:
             helper.main(other, identity.mode, base_stub)
         other.close()
         os.close(pidfd)
-        return cls(mine, pid)
+        return cls(mine, pid, identity.mode)
 
     def run(self, spec: SandboxSpec, *, stdin: int, stdout: int, stderr: int) -> Running:
         """Start a sandbox on three open descriptors (they stay the caller's)."""
         mine, other = wire.pair()
-        pidfds: list[int] = []
         try:
-            wire.send(self._control, ("run",), (other.fileno(), stdin, stdout, stderr))
+            wire.send(self._control, ("run", spec.network), (other.fileno(), stdin, stdout, stderr))
             other.close()
+            if self._mode == "single":
+                spec = spec._replace(env=(f"APT_CONFIG=/dev/{layout.APT_CONFIG}", *spec.env))
             wire.send_spec(mine, spec)
-            message, pidfds = wire.receive(mine)
-            if message is not None and message[0] == "error":
-                raise _error(list(message[1:]))
-            if not pidfds:
-                raise SandboxError("the process that starts the sandboxes has died", call="helper")
-            return Running(mine, pidfds[0], spec)
+            # The sandbox itself may be quicker with a word than the helper is.
+            early: list[wire.Message] = []
+            while True:
+                message, pidfds = wire.receive(mine)
+                if message is None:
+                    raise SandboxError("the process that starts the sandboxes has died", call="helper")
+                if message[0] == "failed":
+                    raise _error(list(message[1:]))
+                if message[0] == "started":
+                    return Running(mine, pidfds[0], spec, early)
+                early.append(message)
         except OSError as e:
             mine.close()
             raise SandboxError(

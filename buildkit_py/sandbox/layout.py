@@ -31,6 +31,11 @@ DEV_LINKS = (
     ("ptmx", "pts/ptmx"),
     ("core", "/proc/kcore"),
 )
+APT_CONFIG = ".apt.conf"
+APT_TEXT = b'APT::Sandbox::User "root";\n'
+"""Where one id is mapped, apt's own descent to the user _apt would be answered as done, and apt checks
+whether it was. The file lies in the sandbox's /dev, where it leaves no trace, and is named by the
+environment variable APT_CONFIG."""
 DEV_FOLDERS = ("pts", "shm", "mqueue")
 
 HOSTS = "/etc/hosts"

@@ -5,6 +5,7 @@ Nothing here imports anything when called: the old root is gone by then.
 
 from __future__ import annotations
 
+import _socket
 import errno
 import fcntl
 import os
@@ -14,6 +15,8 @@ import termios
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import caps
 from buildkit_py.linux import syscalls as sc
+from buildkit_py.linux.userns import write_file
+from buildkit_py.sandbox import attendant
 from buildkit_py.sandbox.spec import SandboxSpec
 
 NOT_FOUND = 127
@@ -64,16 +67,13 @@ def set_limits(spec: SandboxSpec) -> None:
             ) from e
 
 
-def become(spec: SandboxSpec, mode: str, program: bytes) -> None:
+def become(spec: SandboxSpec, program: bytes) -> None:
     """Take on the user, drop capabilities, install the filter (``program``, empty for none)."""
     _, permitted, _ = sc.capget()
     keep = permitted if spec.privileged else caps.DEFAULT & permitted
-    if mode != "single":
-        _set_ids(spec)
-    if not spec.privileged:
-        caps.drop_bounding(caps.DEFAULT)
-    sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_CLEAR_ALL)
-    if spec.uid and mode != "single":
+    _set_ids(spec)
+    _drop_bounding(spec)
+    if spec.uid:
         sc.prctl(sc.PR_SET_KEEPCAPS, 1)
         os.setresuid(spec.uid, spec.uid, spec.uid)
         # Kept as permitted, cleared as effective: the filter wants CAP_SYS_ADMIN once more.
@@ -82,6 +82,30 @@ def become(spec: SandboxSpec, mode: str, program: bytes) -> None:
     if program:
         sc.seccomp_filter(program)
     sc.capset(keep, keep, 0)
+
+
+def become_emulated(spec: SandboxSpec, program: bytes, link: _socket.socket | None) -> None:
+    """The same where one id is mapped. Another user than root is had by one more user namespace, which
+    maps that user to the one id there is."""
+    if spec.uid or spec.gid:
+        sc.unshare(sc.CLONE_NEWUSER)
+        write_file("/proc/self/setgroups", "deny")
+        write_file("/proc/self/uid_map", f"{spec.uid} 0 1")
+        write_file("/proc/self/gid_map", f"{spec.gid} 0 1")
+    _, permitted, _ = sc.capget()
+    keep = 0 if spec.uid else permitted if spec.privileged else caps.DEFAULT & permitted
+    _drop_bounding(spec)
+    listener = sc.seccomp_filter(program, sc.SECCOMP_FILTER_FLAG_NEW_LISTENER)
+    if link is not None:
+        attendant.ask(link, ("owners", spec.tree or spec.upper, spec.layers, spec.uid, spec.gid), listener)
+    os.close(listener)
+    sc.capset(keep, keep, 0)
+
+
+def _drop_bounding(spec: SandboxSpec) -> None:
+    if not spec.privileged:
+        caps.drop_bounding(caps.DEFAULT)
+    sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_CLEAR_ALL)
 
 
 def _set_ids(spec: SandboxSpec) -> None:

@@ -24,13 +24,15 @@ from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 class Root:
     """Builds one root.
 
-    ``devices``: whether nodes can be made here (real root). ``base_stub``: a directory that holds
-    layout.BASE_PLACES; "" where there is none.
+    ``mode``: as of Identity. ``base_stub``: a directory that holds layout.BASE_PLACES; "" where there is
+    none.
     """
 
-    def __init__(self, spec: SandboxSpec, *, devices: bool, base_stub: str) -> None:
+    def __init__(self, spec: SandboxSpec, *, mode: str, base_stub: str) -> None:
         self._spec = spec
-        self._devices = devices
+        self._devices = mode == "root"
+        """Whether device nodes can be made."""
+        self._emulated = mode == "single"
         self._base_stub = base_stub
         self._mounts = layout.mounts(spec)
         self._files = -1
@@ -207,6 +209,8 @@ class Root:
             # A kernel without POSIX message queues: then there are none.
             if e.errno != errno.ENODEV:
                 raise
+        if self._emulated:
+            _write(dev, layout.APT_CONFIG, layout.APT_TEXT)
         if self._spec.terminal:
             os.close(os.open("console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=dev))
             mounts.attach(mounts.bind(0, "", recursive=False), mounts.resolve(dev, "console"), "/dev/console")
@@ -272,6 +276,14 @@ def enter(root: int) -> None:
     os.chdir("/")
     if not os.path.samestat(os.stat("/.."), os.fstat(root)):
         raise SandboxError("the old root is still in reach", call="pivot_root", errno=errno.EBUSY)
+
+
+def _write(directory: int, name: str, data: bytes) -> None:
+    fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=directory)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
 
 
 def _is_folder(fd: int) -> bool:

@@ -34,11 +34,19 @@ def send(sock: _socket.socket, message: Message, fds: tuple[int, ...] = ()) -> N
 def receive(sock: _socket.socket) -> tuple[Message | None, list[int]]:
     """The next message and its descriptors; None where the other end is gone."""
     fds = array.array("i")
-    data, ancillary, _, _ = sock.recvmsg(_CHUNK, _socket.CMSG_SPACE(8 * 4), _socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, _, _ = _next(sock)
+    except ConnectionResetError:
+        # Told once, ahead of what is queued, where the other end closed with messages of ours unread.
+        data, ancillary, _, _ = _next(sock)
     for level, kind, payload in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
     return (marshal.loads(data) if data else None), list(fds)
+
+
+def _next(sock: _socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    return sock.recvmsg(_CHUNK, _socket.CMSG_SPACE(8 * 4), _socket.MSG_CMSG_CLOEXEC)
 
 
 def send_spec(sock: _socket.socket, spec: SandboxSpec) -> None:
