@@ -15,7 +15,7 @@ from buildkit_py.llb.graph import Meta
 from buildkit_py.llb.ops import InlineSource, Op
 
 if TYPE_CHECKING:
-    from buildkit_py.frontends.dockerfile.convert import Conversion
+    from buildkit_py.frontends.dockerfile.conversion import Conversion
 
 COMMENT = "buildkit.dockerfile.v0"
 """History's ``comment``: tools tell by it that ``created_by`` has BuildKit's form."""

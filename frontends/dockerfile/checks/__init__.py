@@ -13,7 +13,7 @@ from buildkit_py.frontends.dockerfile.checks.finding import Finding
 from buildkit_py.llb.result import Warning
 
 if TYPE_CHECKING:
-    from buildkit_py.frontends.dockerfile.convert import Conversion
+    from buildkit_py.frontends.dockerfile.conversion import Conversion
 
 RULES: dict[str, Callable[[Conversion], Iterator[Finding]]] = {
     "StageNameCasing": stages.stage_name_casing,

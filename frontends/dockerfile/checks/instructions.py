@@ -11,7 +11,7 @@ from buildkit_py.frontends.dockerfile.checks.finding import Finding
 from buildkit_py.frontends.dockerfile.words import split_first, split_quoted
 
 if TYPE_CHECKING:
-    from buildkit_py.frontends.dockerfile.convert import Conversion
+    from buildkit_py.frontends.dockerfile.conversion import Conversion
 
 _SECRET = frozenset(
     ("apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token")

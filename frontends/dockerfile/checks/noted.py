@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from buildkit_py.frontends.dockerfile.checks.finding import Finding, near
 
 if TYPE_CHECKING:
-    from buildkit_py.frontends.dockerfile.convert import Conversion
+    from buildkit_py.frontends.dockerfile.conversion import Conversion
 
 
 def undefined_var(conversion: Conversion) -> Iterator[Finding]:

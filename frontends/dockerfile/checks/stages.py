@@ -11,7 +11,7 @@ from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.checks.finding import Finding, near
 
 if TYPE_CHECKING:
-    from buildkit_py.frontends.dockerfile.convert import Conversion
+    from buildkit_py.frontends.dockerfile.conversion import Conversion
 
 RESERVED = ("scratch", "context")
 

@@ -14,7 +14,7 @@ from buildkit_py.frontends.dockerfile.stage import STEPS, StageState
 from buildkit_py.llb.ops import Copy, File
 
 if TYPE_CHECKING:
-    from buildkit_py.frontends.dockerfile.convert import Conversion
+    from buildkit_py.frontends.dockerfile.conversion import Conversion
 
 _LEGACY = ("container", "container_config", "docker_version", "id", "parent", "rootfs", "throwaway")
 """Top-level fields of old configs that tell how the base itself was made, and what is added later."""

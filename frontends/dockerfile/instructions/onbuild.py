@@ -10,7 +10,7 @@ from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.stage import StageState
 
 if TYPE_CHECKING:
-    from buildkit_py.frontends.dockerfile.convert import Conversion
+    from buildkit_py.frontends.dockerfile.conversion import Conversion
 
 _FORBIDDEN = ("from", "maintainer", "onbuild")
 

@@ -203,14 +203,14 @@ def test_there_are_22_with_a_page_each() -> None:
 
 def test_cost(build: Builder) -> None:
     text = "FROM base AS b\n" + "RUN make $X\nENV A=1\nCOPY . /x\nARG B=2\n" * 5 + 'CMD ["x"]\n'
-    from buildkit_py.frontends.dockerfile.convert import Conversion, _Resolver
+    from buildkit_py.frontends.dockerfile.conversion import Conversion, Resolver
     from buildkit_py.frontends.dockerfile.platform import Platform
     from buildkit_py.llb.graph import Graph
 
     options = ConvertOptions(platforms=("linux/amd64",), **IGNORE)  # type: ignore[arg-type]
     dockerfile = parse(text.encode(), "Dockerfile")
     conversion = Conversion(
-        dockerfile, options, _Resolver(FakeImages({})), Graph(), Platform("linux", "amd64")
+        dockerfile, options, Resolver(FakeImages({})), Graph(), Platform("linux", "amd64")
     )
     conversion.target()
     best = 1.0
