@@ -18,6 +18,7 @@ import os
 import stat
 import threading
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from buildkit_py import digest
@@ -107,8 +108,11 @@ class SnapshotStore:
 
     # writing
 
-    def prepare(self) -> Staged:
-        """A new empty layer directory, root 0755 0:0, for the caller to fill and commit."""
+    def prepare(self, parent: SnapshotID | None = None) -> Staged:
+        """A new empty layer directory for the caller to fill and commit.
+
+        Its root, which hides the lower ones' when mounted, is as the parent's, else 0755 0:0.
+        """
         directory = f"{self._root}/{self.mode}"
         with self._lock:
             if self._token is None:
@@ -121,16 +125,23 @@ class SnapshotStore:
             os.mkdir(base, 0o700)
             os.mkdir(staged.fs, 0o755)
             os.mkdir(staged.work, 0o700)
-            # The store's own directory may be set-group-id, and the umask may be anything.
-            st = os.lstat(staged.fs)
-            if st.st_uid or st.st_gid:
-                os.chown(staged.fs, 0, 0)
-            if stat.S_IMODE(st.st_mode) != 0o755:
-                os.chmod(staged.fs, 0o755)
+            self._set_root(staged.fs, parent)
         except OSError as e:
             staged.abort()
             raise StoreError(f"cannot make a layer directory in {directory}: {e.strerror}") from e
         return staged
+
+    def _set_root(self, fs: str, parent: SnapshotID | None) -> None:
+        uid, gid, mode = 0, 0, 0o755
+        if parent is not None:
+            like = os.lstat(self.layers(parent)[0])
+            uid, gid, mode = like.st_uid, like.st_gid, stat.S_IMODE(like.st_mode)
+        # The store's own directory may be set-group-id, and the umask may be anything.
+        st = os.lstat(fs)
+        if (st.st_uid, st.st_gid) != (uid, gid):
+            os.chown(fs, uid, gid)
+        if stat.S_IMODE(st.st_mode) != mode:
+            os.chmod(fs, mode)
 
     def _open_mode(self, directory: str) -> None:
         for path in (self._root, directory):
@@ -365,7 +376,9 @@ class SnapshotStore:
         except FileNotFoundError:
             return 0
         for name in names:
-            freed += remove_tree(f"{self._trash}/{name}")
+            # What another identity's ids own stays until a process with that identity comes by.
+            with suppress(OSError):
+                freed += remove_tree(f"{self._trash}/{name}")
         return freed
 
     def _sweep_unnamed(self, mode: str) -> None:

@@ -93,6 +93,16 @@ def test_committed_layer_is_clean(store: SnapshotStore, place: Place) -> None:
     assert stat.S_IMODE(os.stat(place.root / "snapshots").st_mode) == 0o700
 
 
+def test_root_of_a_new_layer_is_as_the_parents(store: SnapshotStore) -> None:
+    with store.prepare() as staged:
+        os.chmod(staged.fs, 0o1777)
+        os.chown(staged.fs, 5, 6)
+        base = store.commit(staged, None)
+    with store.prepare(base) as staged:
+        st = os.stat(staged.fs)
+        assert (stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid) == (0o1777, 5, 6)
+
+
 def test_aborted_and_failed_ones_leave_nothing(store: SnapshotStore, place: Place) -> None:
     store.prepare().abort()
     with pytest.raises(ZeroDivisionError), store.prepare():
