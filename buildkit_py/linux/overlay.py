@@ -46,7 +46,7 @@ def mount(layers: Sequence[str], upper: str = "", work: str = "", attributes: in
     if upper:
         _forget_volatile(work)
     try:
-        if _has_lowerdir_plus():
+        if has_lowerdir_plus():
             return _mount_by_fsconfig(lower, upper, work, attributes)
         return _mount_by_page(lower, upper, work, attributes)
     except SandboxError as e:
@@ -64,7 +64,7 @@ def _forget_volatile(work: str) -> None:
         pass
 
 
-def _has_lowerdir_plus() -> bool:
+def has_lowerdir_plus() -> bool:
     """Asked of the version: a kernel with the old parser takes any key, and fails much later."""
     major, minor = os.uname().release.split("-")[0].split(".")[:2]
     return (int(major), int("".join(c for c in minor if c.isdigit()) or "0")) >= (6, 7)

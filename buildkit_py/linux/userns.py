@@ -88,10 +88,11 @@ def _read_map(path: str) -> tuple[IdRange, ...]:
 
 def missing_tools() -> tuple[str, ...]:
     """Those of newuidmap and newgidmap that PATH lacks."""
-    return tuple(name for name in ("newuidmap", "newgidmap") if not _find(name))
+    return tuple(name for name in ("newuidmap", "newgidmap") if not find(name))
 
 
-def _find(name: str) -> str:
+def find(name: str) -> str:
+    """The path of a program, also where PATH lacks the system's folders; "" where there is none."""
     for directory in os.environ.get("PATH", "/usr/bin:/bin").split(":") + ["/usr/bin", "/usr/sbin"]:
         path = os.path.join(directory, name)
         if directory and os.access(path, os.X_OK):
@@ -246,7 +247,7 @@ def _unshare_with_ids(plan: Identity) -> None:
 
 
 def _fork_mapper(name: str, target: int, ranges: tuple[IdRange, ...], ready_r: int, ready_w: int) -> int:
-    program = _find(name)
+    program = find(name)
     arguments = [name, str(target), *(str(n) for r in ranges for n in r)]
     pid = os.fork()
     if pid:
