@@ -22,9 +22,11 @@ from buildkit_py.archive.untar import TarReader
 from buildkit_py.digest import DiffID
 from buildkit_py.errors import ImageError, StoreError
 from buildkit_py.layer.ahead import Ahead
+from buildkit_py.layer.attributes import Attributes
+from buildkit_py.layer.directories import DIRECTORY, Directories
 from buildkit_py.linux.identity import Identity
 from buildkit_py.linux.ownership import Owner
-from buildkit_py.snapshot.overlay import CAPABILITY, OPAQUE, escape, is_whiteout
+from buildkit_py.snapshot.overlay import OPAQUE, is_whiteout
 from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.tree import Entry, Tree
@@ -32,13 +34,9 @@ from buildkit_py.snapshot.tree import Entry, Tree
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_MARK = ".wh..wh..opq"
 _META_PREFIX = ".wh..wh."
-_MAX_LINKS = 40
-_MAX_DIRECTORIES = 64
 _MAX_PATH = 4095
 """Linux' PATH_MAX: whatever is deeper could be made, but never named."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_SET_ID = 0o7000
 _NODES = {kinds.CHARACTER: stat.S_IFCHR, kinds.BLOCK: stat.S_IFBLK, kinds.FIFO: stat.S_IFIFO}
 
 
@@ -86,29 +84,15 @@ def _is_marked(path: str) -> bool:
     return name.startswith(WHITEOUT_PREFIX) or _META_PREFIX in path
 
 
-def _umask() -> int:
-    # Reading it with os.umask() would set it for every thread for a moment.
-    with open("/proc/self/status", "rb") as file:
-        for line in file:
-            if line.startswith(b"Umask:"):
-                return int(line.split()[1], 8)
-    return 0o777
-
-
 class Unpacker:
     """One layer being unpacked into ``fs``. Not for more than one thread."""
 
     def __init__(self, fs: str, identity: Identity, owners: Owners, lower: Tree | None = None) -> None:
-        self._fs = fs
         self._identity = identity
         self._owners = owners
         self._lower = lower
-        self._umask = _umask()
-        self._own_ids = (os.geteuid(), os.getegid())
-        self._ownable: dict[tuple[int, int], bool] = {}
-        self._setgid_seen = False
-        self._root = os.open(fs, _DIRECTORY)
-        self._open_dirs: dict[str, int] = {}
+        self._attributes = Attributes(identity, owners)
+        self._directories = Directories(fs, self._missing)
         self._dirs: dict[str, Member] = {}
         """Directories whose times and attributes are set at the end, by resolved path."""
         self._deleted: set[str] = set()
@@ -117,8 +101,7 @@ class Unpacker:
         """These, and the opaque directories: nothing of the lower tree shows below them."""
 
     def close(self) -> None:
-        self._forget_directories()
-        os.close(self._root)
+        self._directories.close()
 
     def unpack(self, reader: TarReader) -> None:
         member: Member | None = None
@@ -133,164 +116,23 @@ class Unpacker:
             raise ImageError(f"cannot unpack {where} of the layer: {e.strerror}") from e
         reader.drain()
 
-    # directories
-
-    def _forget_directories(self) -> None:
-        for fd in self._open_dirs.values():
-            os.close(fd)
-        self._open_dirs.clear()
-
-    def _directory(self, path: str) -> tuple[int, str]:
-        """(descriptor, resolved path) of a directory of the layer; made where it is missing."""
-        if not path:
-            return self._root, ""
-        fd = self._open_dirs.get(path)
-        if fd is not None:
-            return fd, path
-        return self._walk(path)
-
-    def _walk(self, path: str) -> tuple[int, str]:
-        fd, done, links = self._root, "", 0
-        above = path
-        while above := above.rpartition("/")[0]:
-            known = self._open_dirs.get(above)
-            if known is not None:
-                fd, done = known, above
-                break
-        todo = path[len(done) :].split("/")[::-1]
-        while todo:
-            name = todo.pop()
-            if not name or name == ".":
-                continue
-            if name == "..":
-                done = done.rpartition("/")[0]
-                fd = self._walk(done)[0] if done else self._root
-                continue
-            here = f"{done}/{name}" if done else name
-            known = self._open_dirs.get(here)
-            if known is None:
-                try:
-                    known = os.open(name, _DIRECTORY, dir_fd=fd)
-                except FileNotFoundError:
-                    known = self._missing(fd, name, here)
-                except OSError as e:
-                    if e.errno not in (errno.ENOTDIR, errno.ELOOP):
-                        raise
-                    target = self._link(fd, name, here)
-                    if target is None:
-                        known = self._missing(fd, name, here)
-                    else:
-                        links += 1
-                        if links > _MAX_LINKS:
-                            raise ImageError(f"too many links in a path of the layer: {path!r}") from e
-                        if target.startswith("/"):
-                            fd, done = self._root, ""
-                        todo += target.split("/")[::-1]
-                        continue
-                self._remember(here, known)
-            fd, done = known, here
-        return fd, done
-
-    def _remember(self, path: str, fd: int) -> None:
-        if len(self._open_dirs) >= _MAX_DIRECTORIES:
-            os.close(self._open_dirs.pop(next(iter(self._open_dirs))))
-        self._open_dirs[path] = fd
-
-    def _link(self, fd: int, name: str, path: str) -> str | None:
-        """Target of the link in a directory's place; None after a whiteout there was taken away."""
-        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        if stat.S_ISLNK(st.st_mode):
-            return os.readlink(name, dir_fd=fd)
-        if is_whiteout(st):
-            os.unlink(name, dir_fd=fd)
-            return None
-        raise ImageError(f"the layer uses the file {path!r} as a directory")
-
     def _missing(self, fd: int, name: str, path: str) -> int:
         """Make a directory that the layer does not mention (yet), as the lower tree has it."""
         below = self._lower.lookup(path, follow=False) if self._lower is not None else None
         os.mkdir(name, 0o755, dir_fd=fd)
         if path in self._deleted:
             self._set_opaque(name, fd)
-        made = os.open(name, _DIRECTORY, dir_fd=fd)
+        made = os.open(name, DIRECTORY, dir_fd=fd)
         entry = Member(path, kinds.DIRECTORY, 0o755)
-        if below is not None and stat.S_ISDIR(below.mode) and path not in self._deleted:
+        if below is not None and stat.S_ISDIR(below.mode) and not self._is_hidden(path):
             assert self._lower is not None
             entry = _as_member(below, self._lower)
-        self._attributes(made, entry, path, stat.S_IFDIR | 0o700)
+        self._attributes.set_open(made, entry, path, stat.S_IFDIR | 0o700)
         self._dirs[path] = entry
         return made
 
-    def _parent(self, path: str) -> tuple[int, str, str]:
-        """(descriptor of the parent, name, resolved path)."""
-        parent, _, name = path.rpartition("/")
-        fd, resolved = self._directory(parent)
-        if resolved == parent:
-            return fd, name, path
-        return fd, name, f"{resolved}/{name}" if resolved else name
-
-    # attributes
-
-    def _can_own(self, uid: int, gid: int) -> bool:
-        known = self._ownable.get((uid, gid))
-        if known is None:
-            known = self._ownable[uid, gid] = self._identity.can_own(uid, gid)
-        return known
-
-    def _attributes(self, fd: int, member: Member, path: str, st_mode: int) -> None:
-        """Owner, then mode (chown clears set-id bits), then xattrs (chown clears capabilities), of an
-        open regular file or directory."""
-        uid, gid = member.uid, member.gid
-        if not self._can_own(uid, gid):
-            self._owners.record(path, fd, st_mode, Owner(uid, gid))
-            uid = gid = 0
-        if (uid, gid) != self._own_ids or self._setgid_seen:
-            try:
-                os.fchown(fd, uid, gid)
-            except OSError as e:
-                if e.errno not in (errno.EPERM, errno.EINVAL):
-                    raise
-                self._owners.record(path, fd, st_mode, Owner(uid, gid))
-        mode = member.mode
-        if mode & (self._umask | _SET_ID) or stat.S_ISDIR(st_mode):
-            os.fchmod(fd, mode)
-        if member.xattrs:
-            self._xattrs(fd, member)
-
-    def _xattrs(self, fd: int, member: Member) -> None:
-        for name, value in member.xattrs.items():
-            stored = escape(name)
-            if stored is None:
-                continue
-            try:
-                os.setxattr(fd, stored, value)
-            except OSError as e:
-                if e.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                if name == CAPABILITY or name.startswith("user."):
-                    raise ImageError(
-                        f"cannot set the attribute {name} of {member.path!r}: {e.strerror}",
-                        hint="put the store (PYBUILD_ROOT) on a file system with extended attributes",
-                    ) from e
-                # trusted.* and system.* may be refused to anybody but real root; they are no part of
-                # what an image promises.
-
-    def _owner_by_name(self, fd: int, name: str, member: Member, path: str, mode: int) -> None:
-        """The owner of what can't be opened: links, devices, fifos."""
-        uid, gid = member.uid, member.gid
-        if self._can_own(uid, gid):
-            if (uid, gid) == self._own_ids and not self._setgid_seen:
-                return
-            try:
-                os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
-                return
-            except OSError as e:
-                if e.errno not in (errno.EPERM, errno.EINVAL):
-                    raise
-        self._owners.record(path, "", mode, Owner(uid, gid))
-
     def _set_opaque(self, name: str, fd: int) -> None:
-        directory = os.open(name, _DIRECTORY, dir_fd=fd)
+        directory = os.open(name, DIRECTORY, dir_fd=fd)
         try:
             os.setxattr(directory, OPAQUE, b"y")
         finally:
@@ -320,7 +162,7 @@ class Unpacker:
     def _regular(self, path: str, member: Member, reader: TarReader) -> None:
         if not path:
             raise ImageError("the layer's root is not a directory")
-        parent, name, path = self._parent(path)
+        parent, name, path = self._directories.parent(path)
         try:
             fd = os.open(name, _CREATE, member.mode & 0o777, dir_fd=parent)
         except FileExistsError:
@@ -335,7 +177,7 @@ class Unpacker:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 else:
                     reader.copy(fd)
-            self._attributes(fd, member, path, stat.S_IFREG)
+            self._attributes.set_open(fd, member, path, stat.S_IFREG)
             os.utime(fd, ns=(member.mtime, member.mtime))
         finally:
             os.close(fd)
@@ -345,9 +187,9 @@ class Unpacker:
         try:
             os.unlink(name, dir_fd=parent)
         except (IsADirectoryError, PermissionError):
-            self._forget_directories()
+            self._directories.forget()
             # /proc/self/fd leads to the very directory that was walked to, not to what its name is now.
-            parent = self._directory(path.rpartition("/")[0])[0]
+            parent = self._directories.get(path.rpartition("/")[0])[0]
             remove_tree(f"/proc/self/fd/{parent}/{name}")
             below = path + "/"
             self._dirs = {
@@ -359,56 +201,54 @@ class Unpacker:
 
     def _make_directory(self, path: str, member: Member) -> None:
         if not path:
-            self._attributes(self._root, member, "", stat.S_IFDIR)
+            self._attributes.set_open(self._directories.root, member, "", stat.S_IFDIR)
             self._dirs[""] = member
             return
-        parent, name, path = self._parent(path)
+        parent, name, path = self._directories.parent(path)
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
             st = os.stat(name, dir_fd=parent, follow_symlinks=False)
             if not stat.S_ISDIR(st.st_mode):
                 self._clear(parent, name, path)
-                parent = self._directory(path.rpartition("/")[0])[0]
+                parent = self._directories.get(path.rpartition("/")[0])[0]
                 os.mkdir(name, 0o700, dir_fd=parent)
         if path in self._deleted:
             self._set_opaque(name, parent)
-        fd = self._directory(path)[0]
-        self._attributes(fd, member, path, stat.S_IFDIR)
-        if member.mode & stat.S_ISGID:
-            self._setgid_seen = True
+        fd = self._directories.get(path)[0]
+        self._attributes.set_open(fd, member, path, stat.S_IFDIR)
         self._dirs[path] = member
 
     def _symlink(self, path: str, member: Member) -> None:
-        parent, name, path = self._parent(path)
+        parent, name, path = self._directories.parent(path)
         try:
             os.symlink(member.target, name, dir_fd=parent)
         except FileExistsError:
             self._clear(parent, name, path)
-            parent = self._directory(path.rpartition("/")[0])[0]
+            parent = self._directories.get(path.rpartition("/")[0])[0]
             os.symlink(member.target, name, dir_fd=parent)
-        self._owner_by_name(parent, name, member, path, stat.S_IFLNK)
+        self._attributes.set_owner(parent, name, member, path, stat.S_IFLNK)
         os.utime(name, ns=(member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
 
     def _hard_link(self, path: str, member: Member) -> None:
         target = clean(member.target)
         if not target or (WHITEOUT_PREFIX in target and _is_marked(target)):
             raise ImageError(f"the layer links {member.path!r} to {member.target!r}, which is no file")
-        source, source_name, target = self._parent(target)
+        source, source_name, target = self._directories.parent(target)
         # A copy, since walking to the second directory may close the first.
         source = os.dup(source)
         try:
-            parent, name, path = self._parent(path)
+            parent, name, path = self._directories.parent(path)
             if target == path:
                 return
             if not self._is_there(source, source_name):
                 self._copy_up(source, source_name, target, member)
-                parent = self._parent(path)[0]
+                parent = self._directories.parent(path)[0]
             try:
                 os.link(source_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
             except FileExistsError:
                 self._clear(parent, name, path)
-                parent = self._parent(path)[0]
+                parent = self._directories.parent(path)[0]
                 os.link(source_name, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         finally:
             os.close(source)
@@ -426,7 +266,7 @@ class Unpacker:
     def _copy_up(self, parent: int, name: str, path: str, member: Member) -> None:
         """Copy a file of the lower tree into the layer, so that both of its names are one file."""
         below = self._lower.lookup(path, follow=False) if self._lower is not None else None
-        if below is None or path in self._deleted or self._is_hidden(path):
+        if below is None or self._is_hidden(path):
             raise ImageError(f"the layer links {member.path!r} to {member.target!r}, which is not there")
         assert self._lower is not None
         copied = _as_member(below, self._lower)
@@ -442,7 +282,7 @@ class Unpacker:
                     while os.copy_file_range(data, fd, 1 << 30):
                         pass
                     os.fchmod(fd, copied.mode)
-                    self._attributes(fd, copied, path, stat.S_IFREG)
+                    self._attributes.set_open(fd, copied, path, stat.S_IFREG)
                     if stat.S_IFMT(below.mode) != stat.S_IFREG:
                         self._owners.record(
                             path, fd, stat.S_IFREG, Owner(below.uid, below.gid, below.mode, below.rdev)
@@ -454,7 +294,9 @@ class Unpacker:
                 os.close(data)
 
     def _is_hidden(self, path: str) -> bool:
-        """Whether this layer took away, or made opaque, a directory above path."""
+        """Whether this layer took path, or a directory above it, away, or made the latter opaque."""
+        if path in self._deleted:
+            return True
         while path:
             path = path.rpartition("/")[0]
             if path in self._hidden:
@@ -463,11 +305,11 @@ class Unpacker:
 
     def _node(self, path: str, member: Member) -> None:
         mode = _NODES[member.kind]
-        parent, name, path = self._parent(path)
+        parent, name, path = self._directories.parent(path)
         if self._is_there(parent, name) or path in self._deleted:
             with suppress(FileNotFoundError):
                 self._clear(parent, name, path)
-            parent = self._parent(path)[0]
+            parent = self._directories.parent(path)[0]
         if member.kind == kinds.FIFO:
             os.mkfifo(name, 0o600, dir_fd=parent)
         elif member.rdev == 0 and member.kind == kinds.CHARACTER:
@@ -475,7 +317,7 @@ class Unpacker:
         elif self._identity.mode != "root" or not self._mknod(parent, name, mode | 0o600, member.rdev):
             self._recorded_device(parent, name, path, member, mode)
             return
-        self._owner_by_name(parent, name, member, path, mode)
+        self._attributes.set_owner(parent, name, member, path, mode)
         # No link can stand there: the name was made a moment ago, in a directory that is ours.
         os.chmod(name, member.mode, dir_fd=parent)
         os.utime(name, ns=(member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
@@ -502,7 +344,7 @@ class Unpacker:
     def _whiteout(self, path: str) -> None:
         parent_path, _, name = path.rpartition("/")
         if name == OPAQUE_MARK:
-            fd, resolved = self._directory(parent_path)
+            fd, resolved = self._directories.get(parent_path)
             os.setxattr(fd, OPAQUE, b"y")
             self._hidden.add(resolved)
             return
@@ -511,7 +353,7 @@ class Unpacker:
         gone = name[len(WHITEOUT_PREFIX) :]
         if gone in ("", ".", ".."):
             raise ImageError(f"the layer has an impossible whiteout {path!r}")
-        parent, resolved = self._directory(parent_path)
+        parent, resolved = self._directories.get(parent_path)
         target = f"{resolved}/{gone}" if resolved else gone
         self._deleted.add(target)
         self._hidden.add(target)
@@ -526,7 +368,7 @@ class Unpacker:
     def finish(self) -> None:
         """Set what writing into a directory would have changed again."""
         for path, member in sorted(self._dirs.items()):
-            fd, resolved = self._directory(path)
+            fd, resolved = self._directories.get(path)
             if resolved == path:
                 os.utime(fd, ns=(member.mtime, member.mtime))
 

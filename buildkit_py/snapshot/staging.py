@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from types import TracebackType
 
@@ -16,6 +17,8 @@ from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.removal import remove_tree
 
 PREFIX = ".new-"
+_YOUNG = 60
+"""Seconds."""
 
 
 class Staged:
@@ -123,3 +126,15 @@ def _sweep_token(directory: str, token: str, trash: str) -> int:
                 discard(f"{directory}/{name}", trash)
                 count += 1
     return count
+
+
+def sweep_unnamed(directory: str, known: set[str], trash: str) -> None:
+    """Move layer directories that no row knows to the trash: their process died before it wrote one."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(directory):
+            if name in known or name.startswith(PREFIX):
+                continue
+            # A directory is renamed a moment before its row is written: leave the young ones alone.
+            with suppress(FileNotFoundError):
+                if os.lstat(f"{directory}/{name}").st_ctime < time.time() - _YOUNG:
+                    discard(f"{directory}/{name}", trash)

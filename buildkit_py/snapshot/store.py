@@ -30,6 +30,7 @@ from buildkit_py.snapshot import staging
 from buildkit_py.snapshot.layertree import LayerTree
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.staging import Staged
+from buildkit_py.snapshot.usage import Usage, measure, usages
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS layers (
@@ -67,19 +68,6 @@ class LayerInfo(NamedTuple):
     size: int | None
     """Bytes on disk; None until measured (SnapshotStore.measure)."""
     mode: str = "ids"
-
-
-class Usage(NamedTuple):
-    snapshot: SnapshotID
-    parent: SnapshotID | None
-    layer: str
-    size: int
-    """Bytes of the layer on disk, counted for each of the snapshots that share it (``shared``)."""
-    files: int
-    created: float
-    used: float
-    shared: int
-    children: int
 
 
 class SnapshotStore:
@@ -382,17 +370,9 @@ class SnapshotStore:
         return freed
 
     def _sweep_unnamed(self, mode: str) -> None:
-        directory = f"{self._root}/{mode}"
-        try:
-            names = [name for name in os.listdir(directory) if not name.startswith(staging.PREFIX)]
-        except FileNotFoundError:
-            return
         rows = {row[0] for row in self._db.all("SELECT id FROM layers WHERE mode = ?", (mode,))}
         rows |= {"squash-" + row[0] for row in self._db.all("SELECT id FROM snapshots")}
-        for name in names:
-            # A directory is renamed a moment before its row is written: leave the young ones alone.
-            if name not in rows and os.lstat(f"{directory}/{name}").st_ctime < time.time() - 60:
-                staging.discard(f"{directory}/{name}", self._trash)
+        staging.sweep_unnamed(f"{self._root}/{mode}", rows, self._trash)
 
     # numbers
 
@@ -403,21 +383,13 @@ class SnapshotStore:
             return 0, 0
         if row[0] is not None:
             return row[0], row[1]
-        size, files = _measure(f"{self._root}/{row[2]}/{layer}/fs")
+        size, files = measure(f"{self._root}/{row[2]}/{layer}/fs")
         self._db.run("UPDATE layers SET size = ?, files = ? WHERE id = ?", (size, files, layer))
         return size, files
 
     def usage(self) -> list[Usage]:
         """What every snapshot takes, oldest first."""
-        rows = self._db.all(
-            "SELECT s.id, s.parent, s.layer, s.created, s.used,"
-            " (SELECT count(*) FROM snapshots o WHERE o.layer = s.layer),"
-            " (SELECT count(*) FROM snapshots c WHERE c.parent = s.id) FROM snapshots s ORDER BY s.created"
-        )
-        return [
-            Usage(id, parent, layer, *self.measure(layer), created, used, shared, children)
-            for id, parent, layer, created, used, shared, children in rows
-        ]
+        return usages(self._db, self.measure)
 
     def close(self) -> None:
         """Give the process's staging lock back (its end does that too)."""
@@ -430,26 +402,3 @@ def _distinct(paths: tuple[str, ...]) -> tuple[str, ...]:
     """Overlayfs refuses a directory that is given twice; its lower occurrence shows nothing anyway…
     unless something between hides it, which the upper occurrence then shows again. So the first counts."""
     return tuple(dict.fromkeys(paths))
-
-
-def _measure(fs: str) -> tuple[int, int]:
-    size = files = 0
-    seen: set[int] = set()
-    todo = [fs]
-    while todo:
-        try:
-            listing = os.scandir(todo.pop())
-        except OSError:
-            continue
-        with listing:
-            for item in listing:
-                st = item.stat(follow_symlinks=False)
-                files += 1
-                if stat.S_ISDIR(st.st_mode):
-                    todo.append(item.path)
-                elif st.st_nlink > 1:
-                    if st.st_ino in seen:
-                        continue
-                    seen.add(st.st_ino)
-                size += st.st_blocks * 512
-    return size, files
