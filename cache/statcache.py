@@ -95,7 +95,10 @@ class StatCache:
             found = marshal.loads(memoryview(data)[len(_MAGIC) :])
         except (ValueError, EOFError, TypeError):
             return {}
-        return found if isinstance(found, dict) else {}
+        kind = str if suffix == ".memo" else bytes
+        if not isinstance(found, dict) or not set(map(type, found.values())) <= {kind}:
+            return {}
+        return found
 
     def _write(self, suffix: str, values: dict[Any, Any]) -> None:
         """A cache that can't be written (disk full, read-only) costs time, not the build."""

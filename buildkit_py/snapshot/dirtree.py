@@ -62,9 +62,9 @@ class DirTree:
         return entries
 
     def walk(self, path: str) -> Iterator[Entry]:
-        if self._exclude is not None:
-            return self._walk_visible(path, self._exclude, self._exclude(path, True) if path else False)
-        return self._walk(path, self._prefix + path)
+        if self._exclude is None:
+            return self._walk(path)
+        return self._walk_visible(path, self._exclude)
 
     def readlink(self, entry: Entry) -> str:
         return os.readlink(entry.host)
@@ -81,7 +81,19 @@ class DirTree:
         path = os.path.normpath("/" + path).lstrip("/")
         return os.path.lexists(self._prefix + path) and self.lookup(path, follow=False) is None
 
-    def _walk(self, path: str, host: str) -> Iterator[Entry]:
+    def _walk(self, path: str) -> Iterator[Entry]:
+        """With a stack: a context may be deeper than recursion goes."""
+        stack = [self._entries(path, self._prefix + path)]
+        while stack:
+            for entry in stack[-1]:
+                yield entry
+                if entry.mode & 0o170000 == stat.S_IFDIR:
+                    stack.append(self._entries(entry.path, entry.host))
+                    break
+            else:
+                stack.pop()
+
+    def _entries(self, path: str, host: str) -> Iterator[Entry]:
         with os.scandir(host) as it:
             found = {e.name: e for e in it}
         prefix = path + "/" if path else ""
@@ -91,15 +103,32 @@ class DirTree:
                 st = e.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            mode = st.st_mode
-            yield Entry(prefix + name, st, e.path, mode, 0, 0, st.st_rdev)
-            if mode & 0o170000 == stat.S_IFDIR:
-                yield from self._walk(prefix + name, e.path)
+            yield Entry(prefix + name, st, e.path, st.st_mode, 0, 0, st.st_rdev)
 
-    def _walk_visible(self, path: str, exclude: Exclude, hidden: bool) -> Iterator[Entry]:
-        """A hidden directory shows only together with something visible below it."""
-        host = self._prefix + path
-        with os.scandir(host) as it:
+    def _walk_visible(self, path: str, exclude: Exclude) -> Iterator[Entry]:
+        """A hidden directory shows only together with something visible below it: until then it waits."""
+        stack = [self._allowed(path, exclude)]
+        waiting: list[Entry | None] = [None]
+        while stack:
+            for entry, gone in stack[-1]:
+                if not gone:
+                    for n, above in enumerate(waiting):
+                        if above is not None:
+                            yield above
+                            waiting[n] = None
+                    yield entry
+                if entry.mode & 0o170000 == stat.S_IFDIR:
+                    stack.append(self._allowed(entry.path, exclude))
+                    waiting.append(entry if gone else None)
+                    break
+            else:
+                stack.pop()
+                waiting.pop()
+
+    def _allowed(self, path: str, exclude: Exclude) -> Iterator[tuple[Entry, bool]]:
+        """What is in a directory, and whether it is hidden; hidden things that hold nothing visible are
+        left out, and not looked at."""
+        with os.scandir(self._prefix + path) as it:
             found = {e.name: e for e in it}
         prefix = path + "/" if path else ""
         for name in by_bytes(found):
@@ -112,15 +141,7 @@ class DirTree:
                 st = e.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            entry = Entry(child, st, e.path, st.st_mode, 0, 0, st.st_rdev)
-            if not gone:
-                yield entry
-            if directory:
-                for below in self._walk_visible(child, exclude, gone):
-                    if gone:
-                        yield entry
-                        gone = False
-                    yield below
+            yield Entry(child, st, e.path, st.st_mode, 0, 0, st.st_rdev), gone
 
     def _descends(self, path: str) -> bool:
         return self._may_descend is None or self._may_descend(path)
@@ -130,7 +151,7 @@ class DirTree:
             return True
         if not directory or not self._descends(path):
             return False
-        return next(self._walk_visible(path, self._exclude, True), None) is not None
+        return next(self._walk_visible(path, self._exclude), None) is not None
 
     def _resolve(self, path: str, follow: bool) -> str:
         todo = path.split("/")[::-1]

@@ -53,6 +53,8 @@ def select(action: Copy, tree: Tree) -> Selection:
             adder.add(source)
     except OSError as e:
         raise unreadable(str(e.filename or " ".join(action.sources)), e) from e
+    except RecursionError:
+        raise PybuildError("directories are nested too deeply for ** or --exclude") from None
     files = sum(p.kind == "file" for p in selection.parts)
     selection.several = len(action.sources) > 1 or (files > 0 and len(selection.parts) > 1)
     return selection
