@@ -175,10 +175,10 @@ class Endpoint:
         response = self._any_scheme(method, repository, path, headers, content, token)
         if response.status_code != 401:
             return response
-        response.read()
-        response.close()
         if not self._learn(response.headers.get("WWW-Authenticate", ""), repository, wanted, token):
             return response
+        _body(response)
+        response.close()
         if content is not None and not isinstance(content, bytes):
             raise TransientError(
                 f"{self.address} asks for credentials in the middle of an upload", status=401
@@ -215,10 +215,13 @@ class Endpoint:
                 garbled = isinstance(error, NotSpokenError) or isinstance(
                     e, httpx.RemoteProtocolError | httpx.ReadError
                 )
-                if scheme.certain or not garbled:
+                if garbled and first is not None:
+                    # It speaks neither: what the first attempt said is what is wrong with it.
                     with self._lock:
-                        self._schemes = self._schemes if first is None else self._all_schemes
-                    raise (first or error) from e
+                        self._schemes = self._all_schemes
+                    raise first from e
+                if scheme.certain or not garbled:
+                    raise error from e
                 first = error
             self._advance(scheme)
 
