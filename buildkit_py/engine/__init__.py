@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from buildkit_py import paths
-from buildkit_py.errors import StoreError
+from buildkit_py.errors import SandboxError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ class Engine:
         self._lock = -1
         try:
             if not os.path.isdir(self.root):
-                os.makedirs(self.root, mode=0o700)
+                os.makedirs(self.root, mode=0o700, exist_ok=True)
         except OSError as e:
             raise StoreError(
                 f"cannot make the store {self.root}: {e.strerror}",
@@ -134,9 +134,31 @@ class Engine:
 
         ticker.stop_all()
         self._identity = userns.enter()
-        self._launcher = Launcher.start(self._identity)
+        self._launcher = Launcher.start(self._identity, stubs_in=os.path.join(self.root, "stubs"))
         self.snapshots.use(self._identity)
         self.sources.use(self._identity)
+
+    @cached_property
+    def overlay(self) -> bool:
+        """Whether overlayfs can be mounted here; where not, a root is a copy. Found out by mounting one.
+
+        ``$PYBUILD_SNAPSHOTTER`` (overlay or copy) decides instead.
+        """
+        choice = os.environ.get("PYBUILD_SNAPSHOTTER", "")
+        if choice in ("overlay", "copy"):
+            return choice == "overlay"
+        if choice:
+            raise UsageError(f"PYBUILD_SNAPSHOTTER={choice} is not known", hint="overlay and copy are")
+        from buildkit_py.linux import overlay
+
+        with self.snapshots.prepare() as trial:
+            try:
+                os.close(overlay.mount((os.path.join(self.root, "stubs", "base"),), trial.fs, trial.work))
+            except (SandboxError, OSError):
+                return False
+            finally:
+                trial.abort()
+        return True
 
     # What commands ask for. Each is a module of its own, loaded when called.
 
@@ -165,6 +187,18 @@ class Engine:
         from buildkit_py.engine.images import save
 
         save(self, names, dest, form)
+
+    def load(self, source: str, emit: Emit) -> list[Image]:
+        from buildkit_py.engine.images import load
+
+        return load(self, source, emit)
+
+    def import_tar(
+        self, source: str, name: str, emit: Emit, *, changes: Sequence[str], message: str, platform: str
+    ) -> Image:
+        from buildkit_py.engine.images import import_tar
+
+        return import_tar(self, source, name, changes=changes, message=message, platform=platform)
 
     def prune(self, request: PruneRequest) -> Pruned:
         from buildkit_py.engine.prune import prune

@@ -126,6 +126,7 @@ def prepare(engine: Engine, context: BuildContext) -> None:
     engine.enter()
     context.identity = engine.identity
     context.launcher = engine.launcher
+    context.overlay = engine.overlay
 
 
 @contextmanager

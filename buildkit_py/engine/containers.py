@@ -42,17 +42,23 @@ def run(engine: Engine, request: RunRequest, emit: Emit, started: Callable[[], N
     try:
         tree = engine.snapshots.tree(snapshot)
         wanted = request.mounts + image_volumes(config, request.mounts)
+        layers, upper = engine.snapshots.layers(snapshot), engine.containers.path(container, "fs")
         spec = container_spec(
             config,
             request,
             tree,
             tuple(volumes.mount(v, tree) for v in wanted),
             container_id=container.id,
-            layers=engine.snapshots.layers(snapshot),
-            upper=engine.containers.path(container, "fs"),
+            layers=layers,
+            upper=upper,
             work=engine.containers.path(container, "work"),
             network=network_of(request),
         )
+        if not engine.overlay:
+            from buildkit_py.snapshot.merge import materialise
+
+            materialise(tree, upper)
+            spec = spec._replace(tree=upper)
         started()
         status = start(engine, request, spec)
         engine.containers.ended(container, status)

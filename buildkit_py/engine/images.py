@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import Digest
+from buildkit_py.errors import NotFoundError, UsageError
 from buildkit_py.image.store import Image
+from buildkit_py.llb.result import ResolvedImage
 from buildkit_py.progress.events import Emit, VertexEvent
 
 if TYPE_CHECKING:
@@ -57,6 +60,65 @@ def save(engine: Engine, names: Sequence[str], dest: str, form: str) -> None:
     engine.enter()
     wanted = [(image, (name,) if name in _named(image, name) else ()) for image, name in images]
     save(wanted, dest, engine.stores, docker=form == "docker")
+
+
+def load(engine: Engine, source: str, emit: Emit) -> list[Image]:
+    """Take the images of an archive (a file, an OCI directory, ``-`` for standard input) into the store."""
+    from buildkit_py.image.archive import opened
+    from buildkit_py.source.load import load
+
+    engine.share()
+    with _Step(emit, f"loading {'standard input' if source == '-' else source}"):
+        loaded = load(engine.content, engine.images, opened(engine.content, source))
+    found = [engine.images.find(item.id) for item in loaded]
+    return [image._replace(names=item.names) for image, item in zip(found, loaded, strict=True)]
+
+
+def import_tar(
+    engine: Engine, source: str, name: str, *, changes: Sequence[str], message: str, platform: str
+) -> Image:
+    """Make an image of one layer out of a root file system's tar (a file, or ``-``)."""
+    from buildkit_py.source.load import import_rootfs
+
+    engine.share()
+    config = changed_config(changes)
+    try:
+        stream = sys.stdin.buffer if source == "-" else open(source, "rb")
+    except OSError as e:
+        raise UsageError(f"cannot read {source}: {e.strerror}") from e
+    with stream:
+        made = import_rootfs(
+            engine.content, engine.images, stream, name=name, config=config, message=message, wanted=platform
+        )
+    return engine.images.find(made.id)
+
+
+CHANGES = "cmd entrypoint env expose healthcheck label onbuild stopsignal user volume workdir"
+"""The instructions that ``import --change`` takes: those that change the config alone."""
+
+
+def changed_config(changes: Sequence[str]) -> dict[str, Any]:
+    """The run configuration that Dockerfile instructions make on top of nothing."""
+    from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
+    from buildkit_py.frontends.dockerfile.parser import parse
+
+    if not changes:
+        return {}
+    dockerfile = parse("\n".join(("FROM scratch", *changes)).encode(), "--change")
+    for instruction in dockerfile.instructions[1:]:
+        if instruction.name not in CHANGES.split():
+            raise UsageError(
+                f"--change cannot be {instruction.name.upper()}", hint=f"one of {CHANGES.upper()}"
+            )
+    (target,) = convert(dockerfile, ConvertOptions(), _NoImages()).targets
+    return dict(target.config.get("config") or {})
+
+
+class _NoImages:
+    """FROM scratch asks for none."""
+
+    def resolve(self, ref: str, platform: str) -> ResolvedImage:
+        raise NotFoundError(f"no such image: {ref}")
 
 
 def _named(image: Image, name: str) -> tuple[str, ...]:

@@ -51,10 +51,11 @@ class Secret(NamedTuple):
 
 class BuildContext:
     """One build's services. ``prepare`` enters the identity and starts the launcher; until then
-    ``identity`` and ``launcher`` are unset."""
+    ``identity``, ``launcher`` and ``overlay`` (whether it can be mounted) are unset."""
 
     identity: Identity
     launcher: Launcher
+    overlay: bool
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from buildkit_py.linux.identity import Identity
 from buildkit_py.linux.ownership import Owner
 from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.tree import Tree
-from buildkit_py.worker.passwd import find_group, find_user, numeric
+from buildkit_py.snapshot.passwd import find_group, find_user, numeric
 
 
 class Layer(Protocol):

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from buildkit_py.digest import SnapshotID
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Exec
 from buildkit_py.network.resolv import hosts_text, resolv_text
@@ -20,7 +21,7 @@ from buildkit_py.snapshot.tree import Tree
 from buildkit_py.solver.types import Result
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.mounts import sandbox_mounts
-from buildkit_py.worker.passwd import resolve_user
+from buildkit_py.snapshot.passwd import resolve_user
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOG_TAIL = 20
@@ -34,8 +35,34 @@ def run_step(
     parent = results[0] if op.base else None
     with ExitStack() as stack:
         spec = _spec(ctx, op, node, ctx.snapshots.tree(parent), results, stack)
-        spec = spec._replace(layers=ctx.snapshots.layers(parent), upper=staged.fs, work=staged.work)
-        return _run_logged(ctx, spec, node.digest, emit)
+        if ctx.overlay:
+            spec = spec._replace(layers=ctx.snapshots.layers(parent), upper=staged.fs, work=staged.work)
+            return _run_logged(ctx, spec, node.digest, emit)
+        return _run_copied(ctx, spec, parent, staged, node.digest, emit)
+
+
+def _run_copied(
+    ctx: BuildContext,
+    spec: SandboxSpec,
+    parent: SnapshotID | None,
+    staged: Staged,
+    vertex: str,
+    emit: Emit,
+) -> tuple[int, tuple[str, ...]]:
+    """Where overlay can't be mounted: run in a copy of the tree, then keep what differs from it."""
+    from buildkit_py.snapshot.merge import capture, materialise
+    from buildkit_py.snapshot.removal import remove_tree
+
+    root = os.path.join(staged.base, "tree")
+    os.mkdir(root, 0o755)
+    try:
+        recorded = materialise(ctx.snapshots.tree(parent), root)
+        status, tail = _run_logged(ctx, spec._replace(tree=root), vertex, emit)
+        if status == 0:
+            capture(root, recorded, staged)
+        return status, tail
+    finally:
+        remove_tree(root)
 
 
 def _spec(
