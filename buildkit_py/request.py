@@ -4,7 +4,7 @@ The fields mirror docker's options. The command line only translates and checks 
 refuses by name what it can't do.
 """
 
-from __future__ import annotations
+# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
 from typing import Literal, NamedTuple
 
@@ -85,6 +85,8 @@ class BuildRequest(NamedTuple):
     cache_to: tuple[CacheSpec, ...] = ()
     call: str = "build"
     """build, check, outline or targets."""
+    format: str = "text"
+    """Of what ``call`` answers: text or json."""
 
 
 class BuildWarning(NamedTuple):
@@ -151,6 +153,8 @@ class BuildResult(NamedTuple):
     """Of the manifest or index that was exported or pushed."""
     text: str = ""
     """Of ``--call outline`` and the like: what is printed."""
+    failed: bool = False
+    """Of ``--call check``: the file can't be built, and ``text`` says why."""
 
     def metadata(self) -> dict[str, object]:
         """The document of ``--metadata-file``, by BuildKit's keys."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +14,7 @@ from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.process import arguments, container_spec
 from buildkit_py.runtime.terminal import Forwarding, serve_terminal
 from buildkit_py.runtime.volumes import VolumeStore, image_volumes
+from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.sandbox.spec import SandboxSpec
 
 if TYPE_CHECKING:
@@ -107,4 +107,4 @@ def start(engine: Engine, request: RunRequest, spec: SandboxSpec) -> int:
 def remove(engine: Engine, container: Container, volumes: VolumeStore) -> None:
     engine.containers.remove(container)
     for path in volumes.anonymous:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path)

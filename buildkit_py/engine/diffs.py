@@ -7,17 +7,18 @@ only copied from are never asked for.
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+import time
+from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import DiffID, Digest, SnapshotID
-from buildkit_py.layer.diff import diff_id
 from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.ops import Exec, File, Merge
 from buildkit_py.progress.events import Emit, StatusEvent
 
 if TYPE_CHECKING:
     import threading
+    from queue import SimpleQueue
 
     from buildkit_py.snapshot.store import SnapshotStore
 
@@ -26,23 +27,30 @@ class DiffIds:
     def __init__(self, snapshots: SnapshotStore, graph: Graph, roots: tuple[Digest, ...]) -> None:
         self._snapshots = snapshots
         self._chain = _layer_nodes(graph, roots)
-        self._queue: SimpleQueue[SnapshotID | None] = SimpleQueue()
+        self._queue: SimpleQueue[SnapshotID | None] | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._lock = allocate_lock()
 
     def committed(self, node: Digest, result: Any) -> None:
         """A node has been run (in any thread): begin with its layer if the image will have it."""
         if node not in self._chain or not isinstance(result, str):
             return
-        self._queue.put(SnapshotID(result))
-        if self._thread is None:
-            import threading
+        with self._lock:
+            queue = self._queue or self._start()
+        queue.put(SnapshotID(result))
 
-            self._thread = threading.Thread(target=self._work, name="diff ids", daemon=True)
-            self._thread.start()
+    def _start(self) -> SimpleQueue[SnapshotID | None]:
+        import threading
+        from queue import SimpleQueue
 
-    def _work(self) -> None:
-        while (snapshot := self._queue.get()) is not None and not self._stopped:
+        queue = self._queue = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, args=(queue,), name="diff ids", daemon=True)
+        self._thread.start()
+        return queue
+
+    def _work(self, queue: SimpleQueue[SnapshotID | None]) -> None:
+        while (snapshot := queue.get()) is not None and not self._stopped:
             # An error shows again in wait(), which asks for what is missing.
             try:
                 self._take(snapshot)
@@ -53,6 +61,8 @@ class DiffIds:
         info = self._snapshots.chain(snapshot)[-1]
         if info.diff_id is not None:
             return info.diff_id
+        from buildkit_py.layer.diff import diff_id
+
         lower = self._snapshots.tree(self._snapshots.parent(snapshot))
         digest = diff_id(self._snapshots.layer_path(info), lower=lower)
         self._snapshots.set_diff_id(snapshot, digest)
@@ -64,7 +74,7 @@ class DiffIds:
         self._join()
 
     def _join(self) -> None:
-        if self._thread is not None:
+        if self._thread is not None and self._queue is not None:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
@@ -77,7 +87,8 @@ class DiffIds:
         done: list[DiffID] = []
         for info in self._snapshots.chain(snapshot):
             done.append(info.diff_id or self._take(info.snapshot))
-        emit(StatusEvent(vertex, "exporting layers", len(done), len(done)))
+        now = time.time()
+        emit(StatusEvent(vertex, "exporting layers", started=now, completed=now))
         return tuple(done)
 
 

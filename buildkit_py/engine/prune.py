@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from buildkit_py import digest as digests
 from buildkit_py.digest import ChainID, SnapshotID
+from buildkit_py.snapshot.removal import remove_tree
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
@@ -99,7 +99,7 @@ def _records(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
         engine.index.forget([r.key for r in gone])
         if not request.unused_for:
             for part in ("cache-mounts", "contexts"):
-                shutil.rmtree(os.path.join(engine.root, part), ignore_errors=True)
+                remove_tree(os.path.join(engine.root, part))
     return tuple(r.name for r in gone)
 
 

@@ -5,7 +5,7 @@ limits live in Meta (buildkit_py.llb.graph), so that they never enter a digest. 
 inputs by index into the node's ``inputs``.
 """
 
-from __future__ import annotations
+# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
 from typing import Literal, NamedTuple
 

@@ -1,6 +1,6 @@
 """What a frontend hands to the engine, and what it may ask of it."""
 
-from __future__ import annotations
+# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
 from typing import Any, NamedTuple, Protocol
 

@@ -7,12 +7,12 @@ volume using a container").
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.request import MountSpec
 from buildkit_py.sandbox.spec import SandboxMount
+from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.tree import Entry, Tree
 
 
@@ -64,7 +64,7 @@ class VolumeStore:
                 copy_tree(tree, entry, os.path.join(staged, "data"))
             os.rename(staged, os.path.dirname(data))
         except OSError as e:
-            shutil.rmtree(staged, ignore_errors=True)
+            remove_tree(staged)
             if not os.path.isdir(data):
                 raise PybuildError(f"cannot make the volume for {target}: {e.strerror}") from e
 
@@ -90,7 +90,7 @@ def copy_tree(tree: Tree, top: Entry, dest: str) -> None:
         elif kind == 0o120000:
             os.symlink(tree.readlink(entry), path)
         elif kind == 0o100000:
-            shutil.copyfile(entry.host, path, follow_symlinks=False)
+            _copy_file(entry.host, path)
         else:
             continue
         _set_owner(path, entry)
@@ -105,3 +105,12 @@ def _set_owner(path: str, entry: Entry) -> None:
         pass
     if entry.mode & 0o170000 != 0o120000:
         os.chmod(path, entry.mode & 0o7777)
+
+
+def _copy_file(source: str, target: str) -> None:
+    with (
+        open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as src,
+        open(target, "xb") as dst,
+    ):
+        while os.copy_file_range(src.fileno(), dst.fileno(), 1 << 30):
+            pass

@@ -4,7 +4,7 @@ A SandboxSpec is made by buildkit_py.worker (RUN) and buildkit_py.runtime (conta
 printed, compared and tested without any privilege.
 """
 
-from __future__ import annotations
+# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
 from typing import Literal, NamedTuple
 

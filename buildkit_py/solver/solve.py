@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Graph
 from buildkit_py.progress.events import Emit, VertexEvent
 from buildkit_py.solver.schedule import FindContentKey, FindKey, Instruction, Load, Run, Schedule
 from buildkit_py.solver.types import Ops, Result
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 _T = TypeVar("_T")
 _Answer = tuple[Instruction, "Callable[[], list[Instruction]] | BaseException"]
@@ -33,8 +35,8 @@ class _Driver:
     def __init__(self, schedule: Schedule, ops: Ops, emit: Emit) -> None:
         self.schedule = schedule
         self.ops = ops
+        self.answers: SimpleQueue[_Answer] | None = None
         self.emit = emit
-        self.answers: SimpleQueue[_Answer] = SimpleQueue()
         self.running = 0
         self.shown: set[Digest] = set()
 
@@ -49,7 +51,7 @@ class _Driver:
                         self._start(step)
                     else:
                         todo.extend(self._carry_out(step)())
-                if self.running:
+                if self.running and self.answers is not None:
                     _, answer = self.answers.get()
                     self.running -= 1
                     if isinstance(answer, BaseException):
@@ -62,7 +64,7 @@ class _Driver:
     def _drain(self) -> None:
         """End what runs. An interrupt while waiting asks again, and does not abandon a running step."""
         self.ops.cancel()
-        while self.running:
+        while self.running and self.answers is not None:
             try:
                 self.answers.get()
                 self.running -= 1
@@ -72,12 +74,17 @@ class _Driver:
     def _start(self, step: Instruction) -> None:
         self.ops.prepare()
         import threading
+        from queue import SimpleQueue
+
+        if self.answers is None:
+            self.answers = SimpleQueue()
+        answers = self.answers
 
         def work() -> None:
             try:
-                self.answers.put((step, self._carry_out(step)))
+                answers.put((step, self._carry_out(step)))
             except BaseException as e:
-                self.answers.put((step, e))
+                answers.put((step, e))
 
         thread = threading.Thread(target=work, name=f"step {step.node.meta.name[:40]}", daemon=True)
         self.running += 1

@@ -19,11 +19,11 @@ from buildkit_py.image import reference
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.reference import Reference
 from buildkit_py.image.store import Image, ImageStore
-from buildkit_py.llb.result import ResolvedImage
 from buildkit_py.oci import documents, media, platform
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
 
 if TYPE_CHECKING:
+    from buildkit_py.llb.result import ResolvedImage
     from buildkit_py.linux.identity import Identity
     from buildkit_py.registry.client import Fetched, RegistryClient
     from buildkit_py.snapshot.store import SnapshotStore
@@ -93,6 +93,8 @@ class ImageSources:
         key = (ref, platform, pull)
         if key not in self._resolved:
             image = self.find(ref, platform, pull)
+            from buildkit_py.llb.result import ResolvedImage
+
             self._resolved[key] = ResolvedImage(ref, image.manifest or image.id, image.config)
         return self._resolved[key]
 
