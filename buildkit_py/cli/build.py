@@ -12,13 +12,14 @@ from buildkit_py.request import BuildRequest, BuildResult, CacheSpec, Output, Se
 
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet")
 CALLS = ("build", "check", "outline", "targets")
+FORMATS = ("text", "json")
 OUTPUTS = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 NEEDS_DEST = ("local", "tar", "oci")
 
 
 def translate(args: Args) -> BuildRequest:
     """The request that a parsed command line asks for. Raises UsageError for values of a wrong form."""
-    call = "check" if args.flag("check") else args.text("call") or "build"
+    call, form = method(args)
     return BuildRequest(
         context=args.text("context"),
         file=args.text("file"),
@@ -43,7 +44,29 @@ def translate(args: Args) -> BuildRequest:
         cache_from=tuple(cache(text, "--cache-from") for text in args.texts("cache_from")),
         cache_to=tuple(cache(text, "--cache-to") for text in args.texts("cache_to")),
         call=call,
+        format=form,
     )
+
+
+def method(args: Args) -> tuple[str, str]:
+    """What ``--check``, ``--call METHOD[,format=FORMAT]`` and ``--format`` ask for, and in which format."""
+    call, *fields = args.text("call").split(",")
+    form = args.text("format")
+    for field in fields:
+        key, _, value = field.partition("=")
+        if key != "format":
+            raise UsageError(f"--call: unknown field '{key}'", hint="--call METHOD[,format=json]")
+        form = form or value
+    if args.flag("check"):
+        call = "check"
+    call = {"": "build", "lint": "check"}.get(call, call)
+    if call not in CALLS:
+        raise UsageError(f"--call: there is no method '{call}'", hint="one of " + ", ".join(CALLS))
+    if form not in ("", *FORMATS):
+        raise UsageError(f"--format: '{form}' is not one of " + ", ".join(FORMATS))
+    if form and call == "build":
+        raise UsageError("--format is for --check and --call", hint="a build's result: --metadata-file FILE")
+    return call, form or "text"
 
 
 def outputs(args: Args) -> tuple[Output, ...]:
@@ -146,11 +169,12 @@ def run(args: Args) -> int:
         print(result.text)
     if quiet and result.image_id:
         print(result.image_id)
-    if not quiet and (result.warnings or request.call == "check"):
+    checking = request.call == "check"
+    if (checking and not result.text) or (result.warnings and not checking and not quiet):
         from buildkit_py.cli import report
 
-        report.warnings(result.warnings, checking=request.call == "check")
-    return 1 if request.call == "check" and result.warnings else 0
+        report.warnings(result.warnings, checking=checking)
+    return 1 if checking and (result.warnings or result.failed) else 0
 
 
 def _write_files(args: Args, result: BuildResult) -> None:
@@ -206,12 +230,12 @@ COMMAND = Command(
         option(
             "--call",
             metavar="METHOD",
-            choices=CALLS,
             default="build",
-            help="build, check, outline or targets",
+            help="build, check, outline or targets; METHOD,format=json",
         ),
         flag("--check", help="Check the Dockerfile, build nothing"),
         option("-f", "--file", metavar="FILE", help="The Dockerfile (default: PATH/Dockerfile)"),
+        option("--format", metavar="FORMAT", help="Of the answer to --check and --call: text or json"),
         option("--iidfile", metavar="FILE", help="Write the image id here"),
         option("--label", name="labels", multiple=True, metavar="KEY=VALUE", help="Set a label of the image"),
         flag("--load", help="Keep the image in the store (same as -o type=docker)"),

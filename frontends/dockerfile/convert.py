@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from buildkit_py.errors import UsageError
 from buildkit_py.frontends.dockerfile import platform, semantics, unsupported
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Range
@@ -11,7 +13,10 @@ from buildkit_py.frontends.dockerfile.platform import Platform
 from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.result import FrontendResult, ImageResolver, Warning
 
-__all__ = ["ConvertOptions", "convert", "lint"]
+if TYPE_CHECKING:
+    from buildkit_py.frontends.dockerfile.outline import Outline
+
+__all__ = ["ConvertOptions", "convert", "lint", "outline"]
 
 
 def convert(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver) -> FrontendResult:
@@ -37,6 +42,14 @@ def lint(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver)
     for stage in conversion.stages:
         conversion.state(stage, stage.instructions[0])
     return _warnings(conversion)
+
+
+def outline(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver) -> Outline:
+    """What the target takes from outside. For ``--call outline``. Raises as ``convert`` does."""
+    from buildkit_py.frontends.dockerfile.outline import outline as of
+
+    wanted = _accept(dockerfile, options)
+    return of(Conversion(dockerfile, options, Resolver(images), Graph(), wanted[0]))
 
 
 def _accept(dockerfile: Dockerfile, options: ConvertOptions) -> tuple[Platform, ...]:
