@@ -115,7 +115,6 @@ class Credentials:
 
     def _entry(self, entry: Any) -> Credential | None:
         import base64
-        import binascii
 
         if not isinstance(entry, dict):
             return None
@@ -124,7 +123,7 @@ class Credentials:
         if isinstance(entry.get("auth"), str) and entry["auth"]:
             try:
                 text = base64.b64decode(entry["auth"]).decode()
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:  # binascii.Error and UnicodeDecodeError are
                 self.problems.append("an 'auth' entry is not base64")
                 return None
             username, _, password = text.rstrip("\0").partition(":")

@@ -39,7 +39,7 @@ def entries(history: list[dict[str, Any]], layers: list[DiffID]) -> list[dict[st
 
 
 def test_history_that_fits_stays() -> None:
-    history: list[dict[str, Any]] = [{"created_by": "base"}, {"created_by": "ENV", "empty_layer": True}, {"created_by": "RUN"}]
+    history: list[dict[str, Any]] = [{"created_by": "base"}, {"empty_layer": True}, {"created_by": "RUN"}]
     assert entries(history, [A, B]) == history
 
 

@@ -83,7 +83,7 @@ def test_the_message_names_the_image_and_the_algorithm() -> None:
 
 
 def test_a_sound_config_with_dockers_nulls() -> None:
-    run: dict[str, Any] = {"Env": None, "Cmd": None, "Volumes": None, "ExposedPorts": {"80/tcp": {}}, "Labels": {"a": "b"}}
+    run: dict[str, Any] = {"Env": None, "Cmd": None, "Volumes": None, "ExposedPorts": {"80/tcp": {}}}
     checked = validate.config(config(config=run, history=[{"empty_layer": True}]))
     assert checked.config is not None and checked.config.env is None
 
