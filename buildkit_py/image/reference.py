@@ -24,10 +24,14 @@ _OFFICIAL = "library"
 _ALIASES = {"index.docker.io": DEFAULT_REGISTRY, "registry-1.docker.io": DEFAULT_REGISTRY}
 _MAX_NAME = 255
 
-_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z")
+# Patterns stay text, compiled by re at their first use: a build of nothing but simple names never needs them,
+# and compiling them takes as long as importing this module.
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*\Z"
 _LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
-_HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::([0-9]{{1,5}}))?\Z")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::([0-9]{{1,5}}))?\Z"
+_SIMPLE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
+_TAG = _SIMPLE | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_.-")
+_MAX_TAG = 128
 
 
 class Reference(NamedTuple):
@@ -74,7 +78,7 @@ def parse(text: str) -> Reference:
         raise _bad(text, "what follows @ is not a digest", "a digest is written sha256: and 64 hex digits")
     registry, path = _split_registry(rest)
     path, colon, tag = path.partition(":")
-    if colon and not _TAG.match(tag):
+    if colon and (not 0 < len(tag) <= _MAX_TAG or tag[0] in ".-" or not _TAG.issuperset(tag)):
         raise _bad(text, f"{tag!r} is not a tag", "a tag has up to 128 letters, digits, '_', '.' and '-'")
     _check(text, registry, path)
     if registry == DEFAULT_REGISTRY and "/" not in path:
@@ -92,15 +96,15 @@ def _split_registry(text: str) -> tuple[str, str]:
 
 
 def _check(text: str, registry: str, path: str) -> None:
-    host = _HOST.match(registry)
-    if host is None or (host[1] and not 0 < int(host[1]) < 65536):
+    host = registry == DEFAULT_REGISTRY or re.match(_HOST, registry)
+    if not host or (host is not True and host[1] and not 0 < int(host[1]) < 65536):
         raise _bad(text, f"{registry!r} is not a registry's host name", "a registry is written host[:port]")
     if not path:
         raise _bad(text, "it has no name", "write NAME[:TAG] or REGISTRY/NAME[:TAG]")
     if len(registry) + len(path) + 1 > _MAX_NAME:
         raise _bad(text, f"its name has more than {_MAX_NAME} characters", "")
     for part in path.split("/"):
-        if not _COMPONENT.match(part):
+        if not (part and _SIMPLE.issuperset(part)) and not re.match(_COMPONENT, part):
             if part != part.lower():
                 raise _bad(text, "the name must be in lower case", f"write {text.lower()!r}")
             raise _bad(

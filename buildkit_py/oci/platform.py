@@ -7,7 +7,6 @@ A platform flows as its text, normalised: ``linux/amd64``, ``linux/arm64`` (neve
 from __future__ import annotations
 
 import os
-import re
 from typing import NamedTuple
 
 from buildkit_py.errors import UsageError
@@ -31,7 +30,7 @@ _ARCHITECTURES = {
 _DEFAULT_VARIANT = {("arm64", "v8"): "", ("arm64", "8"): "", ("amd64", "v1"): "", ("arm", ""): "v7"}
 _SYSTEMS = {"macos": "darwin"}
 _KNOWN_SYSTEMS = frozenset({"linux", "windows", "darwin", "freebsd"})
-_WORD = re.compile(r"[A-Za-z0-9_.-]+\Z")
+_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
 class Platform(NamedTuple):
@@ -56,7 +55,7 @@ def normalised(system: str, architecture: str, variant: str = "") -> Platform:
 def parse(text: str) -> Platform:
     """Read ``os/arch[/variant]``, ``os`` or ``arch`` alone. Raises UsageError."""
     parts = text.split("/")
-    if len(parts) > 3 or not all(_WORD.match(p) for p in parts):
+    if len(parts) > 3 or not all(p and _WORD.issuperset(p) for p in parts):
         raise UsageError(
             f"not a platform: {text!r}",
             hint="a platform is written os/arch[/variant], as linux/amd64 or linux/arm/v7",

@@ -23,8 +23,8 @@ from buildkit_py.oci import documents, media, platform
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
 
 if TYPE_CHECKING:
-    from buildkit_py.llb.result import ResolvedImage
     from buildkit_py.linux.identity import Identity
+    from buildkit_py.llb.result import ResolvedImage
     from buildkit_py.registry.client import Fetched, RegistryClient
     from buildkit_py.snapshot.store import SnapshotStore
     from buildkit_py.source.arrival import Arrival
