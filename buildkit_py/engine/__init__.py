@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from buildkit_py.exporter import Stores
     from buildkit_py.image.store import Image, ImageStore
     from buildkit_py.linux.identity import Identity
+    from buildkit_py.linux.userns import Entering
     from buildkit_py.progress.events import Emit
     from buildkit_py.registry.client import RegistryClient
     from buildkit_py.request import BuildRequest, BuildResult, RunRequest
@@ -39,6 +40,7 @@ class Engine:
 
     def __init__(self, root: str | None = None) -> None:
         self.root = root or paths.data_root()
+        self._entering: Entering | None = None
         self._identity: Identity | None = None
         self._launcher: Launcher | None = None
         self._lock = -1
@@ -128,15 +130,30 @@ class Engine:
         """
         if self._identity is not None:
             return
-        from buildkit_py.linux import userns
-        from buildkit_py.progress import ticker
-        from buildkit_py.sandbox.launcher import Launcher
-
-        ticker.stop_all()
-        self._identity = userns.enter()
-        self._launcher = Launcher.start(self._identity, stubs_in=os.path.join(self.root, "stubs"))
+        self.begin()
+        assert self._entering is not None
+        self._identity = self._entering.finish()
+        if self._launcher is None or self._launcher.mode != self._identity.mode:
+            self._start_launcher(self._identity)
         self.snapshots.use(self._identity)
         self.sources.use(self._identity)
+
+    def begin(self) -> None:
+        """Begin to enter(): newuidmap works and the launcher gets ready while the caller goes on."""
+        if self._entering is None:
+            from buildkit_py.linux import userns
+            from buildkit_py.progress import ticker
+
+            ticker.stop_all()
+            self._entering = userns.begin()
+            self._start_launcher(self._entering.plan)
+
+    def _start_launcher(self, identity: Identity) -> None:
+        from buildkit_py.sandbox.launcher import Launcher
+
+        if self._launcher is not None:
+            self._launcher.close()
+        self._launcher = Launcher.start(identity, stubs_in=os.path.join(self.root, "stubs"))
 
     @cached_property
     def overlay(self) -> bool:
@@ -178,6 +195,7 @@ class Engine:
 
     def run(self, request: RunRequest, emit: Emit, started: Callable[[], None] = lambda: None) -> int:
         """Run a container; return its exit status. ``started`` is called before it gets the terminal."""
+        self.begin()
         from buildkit_py.engine.containers import run
 
         return run(self, request, emit, started)

@@ -25,10 +25,36 @@ def enter() -> Identity:
 
     To be called once, before any thread exists. Raises SandboxError where the machine forbids it.
     """
+    return begin().finish()
+
+
+class Entering:
+    """A namespace that is entered but whose maps may still be on the way: newuidmap and newgidmap take as
+    long as importing what needs the maps does. Until ``finish``, only ``mode`` is known, and that may
+    still turn out to be ``single``."""
+
+    def __init__(self, plan: Identity, mappers: tuple[int, ...] = ()) -> None:
+        self._plan = plan
+        self._mappers = mappers
+
+    @property
+    def plan(self) -> Identity:
+        return self._plan
+
+    def finish(self) -> Identity:
+        """Wait for the maps; say who we are. Raises SandboxError."""
+        if self._mappers:
+            mappers, self._mappers = self._mappers, ()
+            self._plan = _mapped(self._plan, mappers)
+        return self._plan
+
+
+def begin() -> Entering:
+    """The first half of enter(): everything but waiting for the maps."""
     as_root = os.geteuid() == 0 and _can_mount()
-    identity = _present_identity() if as_root else _enter_user_namespace()
+    entering = Entering(_present_identity()) if as_root else _enter_user_namespace()
     _make_private()
-    return identity
+    return entering
 
 
 def would_be() -> Literal["root", "ids", "single"]:
@@ -156,25 +182,16 @@ def plan_maps(uid: int, gid: int) -> Identity:
     return Identity("ids", uids, gids)
 
 
-def _enter_user_namespace() -> Identity:
+def _enter_user_namespace() -> Entering:
     uid, gid = os.geteuid(), os.getegid()
     plan = plan_maps(uid, gid)
     if plan.mode == "ids" and not missing_tools():
-        try:
-            _unshare_with_ids(plan)
-        except _MapRefused:
-            return _enter_single_in_child_namespace(uid, gid)
-        return plan
-    _unshare_single(uid, gid)
-    return Identity("single", (IdRange(0, uid, 1),), (IdRange(0, gid, 1),))
+        return Entering(plan, _unshare_with_ids(plan))
+    _unshare()
+    return Entering(_map_single(uid, gid))
 
 
-class _MapRefused(Exception):
-    """newuidmap failed (not set-uid, a file system mounted nosuid, the file changed meanwhile)."""
-
-
-def _enter_single_in_child_namespace(uid: int, gid: int) -> Identity:
-    """After newuidmap's refusal the namespace that we are in has no map yet: map the user alone."""
+def _map_single(uid: int, gid: int) -> Identity:
     _write_single_maps(uid, gid)
     return Identity("single", (IdRange(0, uid, 1),), (IdRange(0, gid, 1),))
 
@@ -186,11 +203,6 @@ def _unshare() -> None:
         if _apparmor_restricts():
             e.hint = hints.APPARMOR
         raise
-
-
-def _unshare_single(uid: int, gid: int) -> None:
-    _unshare()
-    _write_single_maps(uid, gid)
 
 
 def _write_single_maps(uid: int, gid: int) -> None:
@@ -216,14 +228,14 @@ def write_file(path: str, text: str) -> None:
         ) from e
 
 
-def _unshare_with_ids(plan: Identity) -> None:
+def _unshare_with_ids(plan: Identity) -> tuple[int, ...]:
     """Two children, made before the namespace, run newuidmap and newgidmap on us when it stands."""
     target = os.getpid()
     ready_r, ready_w = os.pipe()
-    children = [
+    children = tuple(
         _fork_mapper(name, target, ranges, ready_r, ready_w)
         for name, ranges in (("newuidmap", plan.uids), ("newgidmap", plan.gids))
-    ]
+    )
     os.close(ready_r)
     try:
         _unshare()
@@ -234,7 +246,13 @@ def _unshare_with_ids(plan: Identity) -> None:
         raise
     os.write(ready_w, b"ok")
     os.close(ready_w)
-    refused = [pid for pid in children if os.waitpid(pid, 0)[1] != 0]
+    return children
+
+
+def _mapped(plan: Identity, mappers: tuple[int, ...]) -> Identity:
+    """Who we are once the mappers have ended. Both may refuse (not set-uid, a file system mounted nosuid,
+    the files changed meanwhile): the namespace has no map yet then, and gets the user alone."""
+    refused = [pid for pid in mappers if os.waitpid(pid, 0)[1] != 0]
     if len(refused) == 1:
         raise SandboxError(
             "newuidmap and newgidmap disagree: one of them refused the ids of /etc/subuid and /etc/subgid",
@@ -242,8 +260,7 @@ def _unshare_with_ids(plan: Identity) -> None:
             hint="give the user the same number of ids in both files, as `sudo usermod --add-subuids "
             "100000-165535 --add-subgids 100000-165535 USER` does",
         )
-    if refused:
-        raise _MapRefused
+    return _map_single(plan.uids[0].outside, plan.gids[0].outside) if refused else plan
 
 
 def _fork_mapper(name: str, target: int, ranges: tuple[IdRange, ...], ready_r: int, ready_w: int) -> int:

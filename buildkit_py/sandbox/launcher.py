@@ -124,7 +124,7 @@ class Launcher:
     def __init__(self, control: _socket.socket, pid: int, mode: str) -> None:
         self._control = control
         self._pid = pid
-        self._mode = mode
+        self.mode = mode
 
     @classmethod
     def start(cls, identity: Identity, *, stubs_in: str = "") -> Launcher:
@@ -148,7 +148,7 @@ class Launcher:
         try:
             wire.send(self._control, ("run", spec.network), (other.fileno(), stdin, stdout, stderr))
             other.close()
-            if self._mode == "single":
+            if self.mode == "single":
                 spec = spec._replace(env=(f"APT_CONFIG=/dev/{layout.APT_CONFIG}", *spec.env))
             wire.send_spec(mine, spec)
             # The sandbox itself may be quicker with a word than the helper is.
