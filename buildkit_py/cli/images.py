@@ -31,6 +31,8 @@ def run(args: Args) -> int:
     engine = Engine()
     try:
         images = engine.images.images()
+        if not args.flag("quiet"):
+            images = [image._replace(size=engine.size_of(image)) for image in images]
     finally:
         engine.close()
     wanted = args.text("reference")

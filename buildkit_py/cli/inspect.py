@@ -17,7 +17,9 @@ def run(args: Args) -> int:
 
     engine = Engine()
     try:
-        found = [document(engine.images, engine.images.find(name)) for name in args.texts("images")]
+        images = [engine.images.find(name) for name in args.texts("images")]
+        images = [image._replace(size=engine.size_of(image)) for image in images]
+        found = [document(engine.images, image) for image in images]
     finally:
         engine.close()
     form = args.text("format")

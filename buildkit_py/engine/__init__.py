@@ -220,6 +220,11 @@ class Engine:
 
         return load(self, source, emit)
 
+    def size_of(self, image: Image) -> int:
+        from buildkit_py.engine.images import size_of
+
+        return size_of(self, image)
+
     def import_tar(
         self, source: str, name: str, emit: Emit, *, changes: Sequence[str], message: str, platform: str
     ) -> Image:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.digest import Digest
+from buildkit_py.digest import ChainID, Digest, chain_id
 from buildkit_py.errors import NotFoundError, UsageError
 from buildkit_py.image.store import Image
 from buildkit_py.llb.result import ResolvedImage
@@ -91,6 +91,19 @@ def import_tar(
             engine.content, engine.images, stream, name=name, config=config, message=message, wanted=platform
         )
     return engine.images.find(made.id)
+
+
+def size_of(engine: Engine, image: Image) -> int:
+    """Bytes of an image's layers: as the manifest it came with says, else as they lie unpacked (measured
+    once, which only the owner of the files can do)."""
+    if image.size or not image.diff_ids:
+        return image.size
+    engine.enter()
+    chain: ChainID | None = None
+    for diff in image.diff_ids:
+        chain = chain_id(chain, diff)
+    snapshot = engine.snapshots.by_chain_id(chain) if chain else None
+    return sum(engine.snapshots.measure(info.layer)[0] for info in engine.snapshots.chain(snapshot))
 
 
 CHANGES = "cmd entrypoint env expose healthcheck label onbuild stopsignal user volume workdir"

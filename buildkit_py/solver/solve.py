@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Graph
-from buildkit_py.progress.events import Emit, VertexEvent
+from buildkit_py.progress.events import CANCELED, Emit, VertexEvent
 from buildkit_py.solver.schedule import FindContentKey, FindKey, Instruction, Load, Run, Schedule
 from buildkit_py.solver.types import Ops, Result
 
@@ -38,6 +38,7 @@ class _Driver:
         self.answers: SimpleQueue[_Answer] | None = None
         self.emit = emit
         self.running = 0
+        self.cancelled = False
         self.shown: set[Digest] = set()
 
     def loop(self, instructions: list[Instruction]) -> None:
@@ -62,7 +63,8 @@ class _Driver:
             raise
 
     def _drain(self) -> None:
-        """End what runs. An interrupt while waiting asks again, and does not abandon a running step."""
+        """End what runs; what ends by that is shown as canceled. An interrupt while waiting asks again, and does not abandon a running step."""
+        self.cancelled = True
         self.ops.cancel()
         while self.running and self.answers is not None:
             try:
@@ -122,7 +124,8 @@ class _Driver:
         try:
             result = self.ops.run(node, step.key, step.results, self.emit)
         except BaseException as e:
-            self.emit(event._replace(completed=time.time(), error=str(e) or type(e).__name__))
+            error = CANCELED[0] if self.cancelled else str(e) or type(e).__name__
+            self.emit(event._replace(completed=time.time(), error=error))
             raise
         self.emit(event._replace(completed=time.time()))
         return result
