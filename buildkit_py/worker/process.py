@@ -37,7 +37,7 @@ def run_step(
         spec = _spec(ctx, op, node, ctx.snapshots.tree(parent), results, stack)
         if ctx.overlay:
             spec = spec._replace(layers=ctx.snapshots.layers(parent), upper=staged.fs, work=staged.work)
-            return _run_logged(ctx, spec, node.digest, emit)
+            return _run_logged(ctx, spec, staged, node.digest, emit)
         return _run_copied(ctx, spec, parent, staged, node.digest, emit)
 
 
@@ -57,7 +57,7 @@ def _run_copied(
     os.mkdir(root, 0o755)
     try:
         recorded = materialise(ctx.snapshots.tree(parent), root)
-        status, tail = _run_logged(ctx, spec._replace(tree=root), vertex, emit)
+        status, tail = _run_logged(ctx, spec._replace(tree=root), staged, vertex, emit)
         if status == 0:
             capture(root, recorded, staged)
         return status, tail
@@ -100,8 +100,13 @@ def _spec(
     )
 
 
-def _run_logged(ctx: BuildContext, spec: SandboxSpec, vertex: str, emit: Emit) -> tuple[int, tuple[str, ...]]:
-    """Run the sandbox with stdout and stderr as log events; return its exit status and last lines."""
+def _run_logged(
+    ctx: BuildContext, spec: SandboxSpec, staged: Staged, vertex: str, emit: Emit
+) -> tuple[int, tuple[str, ...]]:
+    """Run the sandbox with stdout and stderr as log events; return its exit status and last lines.
+
+    Owners that it could only record go to those of the staged layer.
+    """
     out_r, out_w = os.pipe()
     err_r, err_w = os.pipe()
     null = os.open(os.devnull, os.O_RDONLY)
@@ -119,7 +124,10 @@ def _run_logged(ctx: BuildContext, spec: SandboxSpec, vertex: str, emit: Emit) -
         if ctx.cancelled:
             running.kill()
         tail = _pump({out_r: 1, err_r: 2}, vertex, emit)
-        return running.wait(), tail
+        status = running.wait()
+        staged.owners.update(running.owners)
+        staged.owners.marked |= running.marked
+        return status, tail
     except BaseException:
         _kill_and_reap(running)
         raise
