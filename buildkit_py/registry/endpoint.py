@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from buildkit_py.errors import NotFoundError, RegistryError
-from buildkit_py.registry import challenge, transport
-from buildkit_py.registry.credentials import Credential, Credentials
+from buildkit_py.errors import RegistryError
+from buildkit_py.registry import answers, transport
+from buildkit_py.registry.authorization import Authorization
+from buildkit_py.registry.credentials import Credentials
 from buildkit_py.registry.settings import HostSettings, is_loopback
 from buildkit_py.registry.transport import NotSpokenError, TransientError
 
@@ -32,19 +33,7 @@ ATTEMPTS = 5
 _FIRST_PAUSE = 0.25
 _MAX_PAUSE = 30.0
 _MAX_REDIRECTS = 10
-_MAX_ERROR_BODY = 16384
-_MAX_TOKEN_BODY = 1 << 20
-_TOKEN_MARGIN = 10.0
-"""Seconds before its end at which a token is no longer used."""
 _HUB_ADDRESS = "registry-1.docker.io"
-
-
-class _Token(NamedTuple):
-    value: str
-    expires: float
-
-    def __repr__(self) -> str:
-        return "_Token(…)"
 
 
 class Scheme(NamedTuple):
@@ -71,16 +60,17 @@ class Endpoint:
         self.address = _HUB_ADDRESS if registry == "docker.io" else registry
         self.prefix = prefix
         self._settings = settings
-        self._credentials = credentials
         self._sleep = sleep
         self._schemes = self._all_schemes = _schemes(self.address, settings)
         self._lock = threading.Lock()
-        self._token_lock = threading.Lock()
         self._clients: dict[str, httpx.Client] = {}
-        self._wants_basic = False
-        self._tokens: dict[str, _Token] = {}
-        self._bearer: dict[str, str] = {}
-        """Parameters of the last Bearer challenge; empty: not asked for so far."""
+        self.authorization = Authorization(
+            registry,
+            self.address,
+            credentials,
+            plain=lambda: self._schemes[0].name == "http" or settings.insecure,
+            client=lambda scheme, host: self._client(scheme, host == _host_of(self.address)),
+        )
 
     def close(self) -> None:
         with self._lock:
@@ -108,7 +98,9 @@ class Endpoint:
             with self.stream(
                 method, repository, path, scope=scope, headers=headers, content=content
             ) as response:
-                return Answer(response.status_code, response.headers, _body(response), str(response.url))
+                return Answer(
+                    response.status_code, response.headers, answers.body(response), str(response.url)
+                )
 
         return self.persistently(once, attempts)
 
@@ -171,20 +163,21 @@ class Endpoint:
         headers: Mapping[str, str] | None,
         content: bytes | Iterator[bytes] | None,
     ) -> httpx.Response:
-        token = self._authorization(repository, wanted)
+        token = self.authorization.header(repository, wanted)
         response = self._any_scheme(method, repository, path, headers, content, token)
         if response.status_code != 401:
             return response
-        if not self._learn(response.headers.get("WWW-Authenticate", ""), repository, wanted, token):
+        challenge = response.headers.get("WWW-Authenticate", "")
+        if not self.authorization.learn(challenge, repository, wanted, token):
             return response
-        _body(response)
+        answers.body(response)
         response.close()
         if content is not None and not isinstance(content, bytes):
             raise TransientError(
                 f"{self.address} asks for credentials in the middle of an upload", status=401
             )
         return self._any_scheme(
-            method, repository, path, headers, content, self._authorization(repository, wanted)
+            method, repository, path, headers, content, self.authorization.header(repository, wanted)
         )
 
     def _any_scheme(
@@ -286,123 +279,11 @@ class Endpoint:
                 self._clients[key] = client
             return client
 
-    def _authorization(self, repository: str, wanted: str) -> str:
-        """The header's value as far as we know already; empty: none."""
-        if self._bearer:
-            token = self._tokens.get(wanted)
-            if token is None or token.expires < time.monotonic():
-                with self._token_lock:
-                    token = self._tokens.get(wanted)
-                    if token is None or token.expires < time.monotonic():
-                        token = self._fetch_token(repository, wanted)
-                        self._tokens[wanted] = token
-            return f"Bearer {token.value}"
-        credential = self._credentials.of(self.registry, repository) if self._wants_basic else None
-        return "" if credential is None else _basic(credential)
-
-    def _learn(self, header: str, repository: str, wanted: str, used: str) -> bool:
-        """Take a 401 in; whether trying again makes sense."""
-        for asked in challenge.parse(header):
-            if asked.scheme == "bearer" and asked.parameters.get("realm"):
-                self._tokens.pop(wanted, None)
-                self._bearer = asked.parameters
-                return True
-            if asked.scheme == "basic" and not used:
-                credential = self._credentials.of(self.registry, repository)
-                if credential is not None and credential.username:
-                    self._wants_basic = True
-                    return True
-        return False
-
-    def _fetch_token(self, repository: str, wanted: str) -> _Token:
-        """Exchange who we are for a token (distribution spec, auth/token)."""
-        return self.persistently(lambda: self._ask_for_token(repository, wanted))
-
-    def _ask_for_token(self, repository: str, wanted: str) -> _Token:
-        import httpx
-
-        credential = self._credentials.of(self.registry, repository)
-        try:
-            realm = httpx.URL(self._bearer["realm"])
-        except httpx.InvalidURL as e:
-            raise RegistryError(f"{self.address} names an invalid token server") from e
-        self._check_realm(realm)
-        service = self._bearer.get("service", "")
-        client = self._client(realm.scheme, realm.host == _host_of(self.address))
-        try:
-            if credential is not None and credential.identity_token:
-                form = {
-                    "grant_type": "refresh_token",
-                    "service": service,
-                    "client_id": "pybuild",
-                    "scope": wanted,
-                    "refresh_token": credential.identity_token,
-                }
-                request = client.build_request("POST", realm, data=form)
-            else:
-                query = [("service", service)] if service else []
-                query += [("scope", one) for one in wanted.split(" ")]
-                headers = {"Authorization": _basic(credential)} if credential is not None else {}
-                request = client.build_request(
-                    "GET", realm.copy_with(params=[*realm.params.multi_items(), *query]), headers=headers
-                )
-            response = client.send(request, stream=True, auth=None)
-            try:
-                body = _body(response, _MAX_TOKEN_BODY)
-            finally:
-                response.close()
-        except httpx.HTTPError as e:
-            raise transport.explained(e, realm.host) from e
-        return self._read_token(response, body, realm.host)
-
-    def _check_realm(self, realm: httpx.URL) -> None:
-        """Credentials travel to the token server: over TLS, unless the registry itself is without."""
-        plain = self._schemes[0].name == "http" or self._settings.insecure
-        if realm.scheme == "https" or (
-            realm.scheme == "http" and (plain or is_loopback(realm.netloc.decode()))
-        ):
-            return
-        raise RegistryError(f"{self.address} names a token server that is not reached by https: {realm.host}")
-
-    def _read_token(self, response: httpx.Response, body: bytes, host: str) -> _Token:
-        import json
-
-        if response.status_code >= 400:
-            raise self._failure(response, body, f"the token server {host}")
-        try:
-            document = json.loads(body)
-            value = document.get("token") or document.get("access_token")
-            seconds = float(document.get("expires_in") or 60)
-        except (ValueError, AttributeError, TypeError, RecursionError) as e:
-            raise RegistryError(f"the token server {host} answers with something that is not a token") from e
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
-            raise RegistryError(f"the token server {host} answers without a token")
-        return _Token(value, time.monotonic() + max(seconds - _TOKEN_MARGIN, 1.0))
-
     def _check(self, response: httpx.Response, repository: str) -> None:
-        if response.status_code < 400:
-            return
-        body = _body(response)
-        raise self._failure(response, body, f"{self.registry}/{repository}")
-
-    def _failure(self, response: httpx.Response, body: bytes, what: str) -> RegistryError | NotFoundError:
-        status = response.status_code
-        said = _said(body)
-        message = f"{what}: {said or response.reason_phrase or 'error'} (HTTP {status})"
-        if status == 404:
-            return NotFoundError(message, hint="check the image's name and tag")
-        if status in (401, 403):
-            return RegistryError(message, status=status, hint=self._login_hint())
-        if status == 429 or status >= 500:
-            hint = "the registry limits requests; log in, or use a mirror" if status == 429 else ""
-            after = _seconds(response.headers.get("Retry-After", ""))
-            return TransientError(message, status=status, hint=hint, after=after)
-        return RegistryError(message, status=status)
-
-    def _login_hint(self) -> str:
-        hint = f"it does not exist, or needs other credentials: `docker login {self.registry}` writes them"
-        problems = self._credentials.problems
-        return f"{hint} ({problems[-1]})" if problems else hint
+        if response.status_code >= 400:
+            text = answers.body(response)
+            what = f"{self.registry}/{repository}"
+            raise answers.failure(response, text, what, login_hint=self.authorization.hint())
 
 
 class Answer(NamedTuple):
@@ -431,47 +312,3 @@ def _host_of(address: str) -> str:
     if address.startswith("["):
         return address[1 : address.index("]")]
     return address.partition(":")[0].lower()
-
-
-def _basic(credential: Credential) -> str:
-    import base64
-
-    return "Basic " + base64.b64encode(f"{credential.username}:{credential.password}".encode()).decode()
-
-
-def _body(response: httpx.Response, limit: int = 0) -> bytes:
-    """The body, up to a limit that no document of a registry exceeds."""
-    limit = limit or (_MAX_ERROR_BODY if response.status_code >= 400 else 5 << 20)
-    parts: list[bytes] = []
-    size = 0
-    for part in response.iter_raw():
-        parts.append(part)
-        size += len(part)
-        if size > limit:
-            if response.status_code >= 400:
-                break
-            raise RegistryError(f"{response.url.host} answers with more than {limit} bytes", status=200)
-    return b"".join(parts)
-
-
-def _said(body: bytes) -> str:
-    """What the registry says for itself (distribution spec, error codes), fit to be printed."""
-    import json
-
-    try:
-        errors = json.loads(body)["errors"]
-        texts = [str(e.get("message") or e.get("code") or "") for e in errors]
-        detail = [str(e["detail"]) for e in errors if isinstance(e.get("detail"), str)]
-        text = "; ".join(t for t in [*texts, *detail] if t)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        text = ""
-    return "".join(c if c.isprintable() else "?" for c in text)[:300]
-
-
-def _seconds(retry_after: str) -> float:
-    """The seconds form of Retry-After; its date form is left to our own pauses."""
-    return (
-        float(retry_after)
-        if retry_after.isascii() and retry_after.isdigit() and len(retry_after) < 6
-        else 0.0
-    )

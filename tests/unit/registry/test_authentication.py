@@ -183,10 +183,10 @@ def test_a_token_server_elsewhere_must_be_reached_by_tls(
 
     endpoint = Endpoint("registry.example.com", HostSettings(), Credentials({}))
     with pytest.raises(RegistryError, match="not reached by https"):
-        endpoint._check_realm(httpx.URL("http://evil.example.com/token"))
+        endpoint.authorization.check_realm(httpx.URL("http://evil.example.com/token"))
     with pytest.raises(RegistryError, match="not reached by https"):
-        endpoint._check_realm(httpx.URL("file:///etc/passwd"))
-    endpoint._check_realm(httpx.URL("https://auth.example.com/token"))
+        endpoint.authorization.check_realm(httpx.URL("file:///etc/passwd"))
+    endpoint.authorization.check_realm(httpx.URL("https://auth.example.com/token"))
 
 
 def test_secrets_are_not_shown(registry: FakeRegistry, connect: Connect) -> None:
