@@ -58,8 +58,10 @@ def mount(layers: Sequence[str], upper: str = "", work: str = "", attributes: in
 def _forget_volatile(work: str) -> None:
     """The mark of an earlier ``volatile`` mount makes the kernel refuse the upper directory: it warns
     of a crash, after which the store throws the directory away anyway."""
+    mark = os.path.join(work, "work/incompat/volatile")
     try:
-        os.rmdir(os.path.join(work, "work/incompat/volatile"))
+        os.unlink(f"{mark}/dirty")
+        os.rmdir(mark)
     except FileNotFoundError:
         pass
 

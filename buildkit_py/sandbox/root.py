@@ -30,8 +30,7 @@ class Root:
 
     def __init__(self, spec: SandboxSpec, *, mode: str, base_stub: str) -> None:
         self._spec = spec
-        self._devices = mode == "root"
-        """Whether device nodes can be made."""
+        self._nodev = 0 if spec.privileged else mounts.NODEV
         self._emulated = mode == "single"
         self._base_stub = base_stub
         self._mounts = layout.mounts(spec)
@@ -66,14 +65,16 @@ class Root:
     def _root(self, places: tuple[tuple[str, bool], ...]) -> int:
         spec = self._spec
         if spec.tree:
-            return self._scratch(mounts.bind(sc.AT_FDCWD, spec.tree, recursive=False))
+            root = self._scratch(mounts.bind(sc.AT_FDCWD, spec.tree, self._nodev, recursive=False))
+            self._check_places(root, places)
+            return root
         stub = self._stub(places)
         upper, work = spec.upper, spec.work
         readonly = not upper
         if readonly:
             # A writable root all the same, so that a hidden mount point can be made; sealed below.
             upper, work = self._fresh_upper("root")
-        root = self._scratch(overlay.mount((*spec.layers, stub), upper, work))
+        root = self._scratch(overlay.mount((*spec.layers, stub), upper, work, self._nodev))
         self._check_places(root, places)
         if readonly:
             sc.mount_setattr(root, "", mounts.RDONLY)
@@ -135,7 +136,14 @@ class Root:
             return mounts.bind(self._files, self._file(mount), safe | mounts.NOEXEC | readonly)
         if mount.kind == "overlay":
             return self._overlay(mount, readonly)
-        return mounts.bind(sc.AT_FDCWD, mount.source, readonly, follow=False)
+        given = os.stat(mount.source, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(given):
+            raise SandboxError(
+                f"{mount.source} is a link: it is not mounted", call="open_tree", errno=errno.ELOOP
+            )
+        # A device that is bound by name is meant.
+        nodev = 0 if stat.S_ISCHR(given) or stat.S_ISBLK(given) else self._nodev
+        return mounts.bind(sc.AT_FDCWD, mount.source, readonly | nodev, follow=False)
 
     def _file(self, mount: SandboxMount) -> str:
         name = self._next_name()
@@ -169,7 +177,7 @@ class Root:
                     errno=errno.ENOENT,
                 )
             try:
-                return mounts.bind(source, "", readonly, recursive=False)
+                return mounts.bind(source, "", readonly | self._nodev, recursive=False)
             finally:
                 os.close(source)
         finally:
@@ -192,14 +200,14 @@ class Root:
                 os.close(fd)
 
     def _dev(self, root: int) -> None:
-        dev = mounts.new("tmpfs", (("mode", "755"), ("size", "65536k")), mounts.NOSUID)
+        dev = mounts.new("tmpfs", (("mode", "755"), ("size", "65536k")), mounts.NOSUID | self._nodev)
         self._attach(root, dev, "/dev", keep=True)
         for name in layout.DEV_FOLDERS:
             os.mkdir(name, 0o755, dir_fd=dev)
         for name, target in layout.DEV_LINKS:
             os.symlink(target, name, dir_fd=dev)
-        for name, major, minor in layout.DEVICES:
-            self._device(dev, name, os.makedev(major, minor))
+        for name in layout.DEVICES:
+            self._device(dev, name)
         self._attach(dev, _devpts(), "pts")
         shm = (("mode", "1777"), ("size", str(self._spec.shm_size)))
         self._attach(dev, mounts.new("tmpfs", shm, mounts.PLAIN), "shm")
@@ -212,20 +220,16 @@ class Root:
         if self._emulated:
             _write(dev, layout.APT_CONFIG, layout.APT_TEXT)
         if self._spec.terminal:
-            os.close(os.open("console", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=dev))
-            mounts.attach(mounts.bind(0, "", recursive=False), mounts.resolve(dev, "console"), "/dev/console")
+            _write(dev, "console", b"")
+            # By its name: the descriptor belongs to the main process's mount namespace.
+            console = mounts.bind(sc.AT_FDCWD, os.readlink("/proc/self/fd/0"), recursive=False)
+            mounts.attach(console, mounts.resolve(dev, "console"), "/dev/console")
         os.close(dev)
 
-    def _device(self, dev: int, name: str, number: int) -> None:
-        """A node where we may make one, else a bind of the host's (a user namespace's mounts honour no
-        devices made inside it)."""
-        if self._devices:
-            try:
-                os.mknod(name, stat.S_IFCHR | 0o666, number, dir_fd=dev)
-                os.chmod(name, 0o666, dir_fd=dev)
-                return
-            except PermissionError:
-                self._devices = False
+    def _device(self, dev: int, name: str) -> None:
+        """A bind of the host's node: the mounts of a sandbox honour no devices made inside it. In a user
+        namespace that is the kernel's rule, for real root it is ours (NODEV), in place of Docker's
+        device cgroup: with CAP_MKNOD alone, root could make and read the host's disk."""
         os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=dev))
         place = mounts.resolve(dev, name)
         mounts.attach(mounts.bind(sc.AT_FDCWD, f"/dev/{name}", recursive=False), place, f"/dev/{name}")
