@@ -133,7 +133,9 @@ class Root:
                 options.append(("size", str(mount.size)))
             return mounts.new("tmpfs", tuple(options), safe | readonly)
         if mount.kind == "file":
-            return mounts.bind(self._files, self._file(mount), safe | mounts.NOEXEC | readonly)
+            # A heredoc with #! is executed.
+            noexec = 0 if mount.mode & 0o111 else mounts.NOEXEC
+            return mounts.bind(self._files, self._file(mount), safe | noexec | readonly)
         if mount.kind == "overlay":
             return self._overlay(mount, readonly)
         given = os.stat(mount.source, follow_symlinks=False).st_mode
