@@ -141,4 +141,5 @@ class Pybuild:
             import sys
 
             subprocess.run([sys.executable, "-c", script, str(self.store)], check=False)
-        shutil.rmtree(self.folder)
+        # Ten times as fast as shutil.rmtree on the stores of the larger examples.
+        subprocess.run(["rm", "-rf", self.folder], check=True)
