@@ -44,6 +44,8 @@ _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2} | {
     f"{folder}/{n}": n for folder in ("/dev/fd", "/proc/self/fd") for n in (0, 1, 2)
 }
 """What entrypoints hand to their user: links of /proc, read for the caller."""
+_ROOT = Owner(0, 0)
+"""What a file of the upper directory is without a record."""
 _IGNORED = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL)
 """Answers of file systems that take no user attributes (proc, pipes): there is nothing to record."""
 
@@ -292,7 +294,8 @@ class Recorder:
                 info = os.lstat(path)
                 handle = None if stat.S_ISREG(info.st_mode) else handles.handle(self._upper, path)
                 if handle is not None and handle in self._special:
-                    found[path] = self._special[handle]
+                    if self._special[handle] != _ROOT:
+                        found[path] = self._special[handle]
                 elif self._layers and not _whiteout(info) and not self._below(path):
                     self._adopt(path, info, found)
         return found

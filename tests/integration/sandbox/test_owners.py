@@ -17,7 +17,7 @@ def test_files_and_folders_carry_their_owner(single_sandbox: Sandboxes) -> None:
     done = single_sandbox.sh(
         """
         chown 5:6 /data/file && mkdir /d && chown 7:8 /d && touch /d/x && chown 9:9 /d/x && mv /d/x /y
-        cd /d && touch ../rel && chown 2:3 ../rel && chown -R 4:4 /bin/sh
+        cd /d && touch ../rel && chown 2:3 ../rel && chown 4:4 /bin/sh
         """
     )
     assert done.status == 0, done.err
