@@ -19,7 +19,7 @@ import xxhash
 from buildkit_py.cache.statcache import StatCache
 from buildkit_py.digest import Digest
 from buildkit_py.errors import PybuildError
-from buildkit_py.linux.halves import alone, in_halves
+from buildkit_py.linux.halves import in_halves
 from buildkit_py.snapshot.listing import PLAIN, STAT_SIZE, Listing, Part, has_xattrs, held_data
 from buildkit_py.snapshot.tree import Tree
 
@@ -159,9 +159,7 @@ class _Finder:
 
     def _read_rows(self, rows: list[int]) -> dict[int, tuple[bytes, bool]]:
         found = {}
-        for n, row in enumerate(rows):
-            if not n & 255 and alone():
-                break
+        for row in rows:
             try:
                 found[row] = read_digest(self._listing.host(row))
             except OSError:

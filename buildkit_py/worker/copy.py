@@ -13,7 +13,7 @@ import stat
 from typing import NamedTuple
 
 from buildkit_py.errors import PybuildError, StoreError
-from buildkit_py.linux.halves import alone, in_halves
+from buildkit_py.linux.halves import in_halves
 from buildkit_py.linux.ownership import Owner
 from buildkit_py.llb.ops import Copy
 from buildkit_py.snapshot.dirtree import DirTree
@@ -221,8 +221,6 @@ class Copier:
         owners = self._layer.owners
         changed, recorded = len(self._selection.changed), set(owners)
         for directory, start, end, _ in runs:
-            if alone():
-                break
             fd = os.open(directory.host, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 for row in range(start, end):

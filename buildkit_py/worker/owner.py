@@ -10,8 +10,8 @@ from buildkit_py.errors import PybuildError
 from buildkit_py.linux.identity import Identity
 from buildkit_py.linux.ownership import Owner
 from buildkit_py.snapshot.owners import Owners
-from buildkit_py.snapshot.tree import Tree
 from buildkit_py.snapshot.passwd import find_group, find_user, numeric
+from buildkit_py.snapshot.tree import Tree
 
 
 class Layer(Protocol):
