@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from buildkit_py.digest import Digest
-from buildkit_py.errors import DockerfileError, ImageError, NotFoundError, PybuildError
+from buildkit_py.errors import DockerfileError, ImageError, NotFoundError, RegistryError
 from buildkit_py.frontends.dockerfile import args, expand, platform, semantics, unsupported
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction, Range, Stage
 from buildkit_py.frontends.dockerfile.instructions import handler
@@ -269,11 +269,8 @@ class Conversion:
         """Resolve an image; a failure is an error at the instruction that names it."""
         try:
             return self._resolve(ref, wanted)
-        except (NotFoundError, ImageError) as error:
+        except (NotFoundError, ImageError, RegistryError) as error:
             raise self.fail(instruction.range, f"{ref}: {error.message}", hint=error.hint) from error
-        except PybuildError as error:
-            error.hint = error.hint or f"wanted by {self.dockerfile.path}, line {instruction.range.start}"
-            raise
 
     def image_node(self, found: ResolvedImage, wanted: Platform, meta: Meta) -> Digest:
         return self.graph.add(ImageSource(found.ref, found.digest, str(wanted)), (), meta)

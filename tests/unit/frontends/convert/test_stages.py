@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from buildkit_py.errors import NotFoundError, RegistryError, UnsupportedError
+from buildkit_py.errors import DockerfileError, NotFoundError, RegistryError, UnsupportedError
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.llb.ops import Exec, File, ImageSource, InlineSource, LocalSource
@@ -97,14 +97,15 @@ def test_unknown_target_names_the_stages(build: Builder) -> None:
     build.error("FROM base\n", target="1")
 
 
-def test_a_registry_s_error_passes(build: Builder) -> None:
+def test_a_registry_s_error_gets_a_place(build: Builder) -> None:
     class Down:
         def resolve(self, ref: str, platform: str) -> ResolvedImage:
             raise RegistryError("down", status=500)
 
-    with pytest.raises(RegistryError) as caught:
+    with pytest.raises(DockerfileError, match="x: down") as caught:
         convert(parse(b"FROM x\n", "Dockerfile"), ConvertOptions(), Down())
-    assert "line 1" in caught.value.hint
+    assert caught.value.start == 1
+    assert isinstance(caught.value.__cause__, RegistryError)
 
 
 def test_a_not_found_error_is_the_cause(build: Builder) -> None:
