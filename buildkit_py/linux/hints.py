@@ -5,11 +5,6 @@ from __future__ import annotations
 import errno
 
 DOCTOR = "run `pybuild doctor`: it says what this machine allows and how to mend it"
-APPARMOR = (
-    "this system's AppArmor keeps ordinary users from using user namespaces; allow it with "
-    "`sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0` "
-    "(to keep it: put that setting into /etc/sysctl.d/60-pybuild.conf)"
-)
 NAMESPACES = "allow user namespaces with `sudo sysctl -w user.max_user_namespaces=28633`"
 MANY_LAYERS = "the image has more layers than the kernel can stack: squash its base image"
 
@@ -26,7 +21,6 @@ _HINTS = {
     ("fsopen", errno.ENODEV): "the kernel lacks this file system: `sudo modprobe overlay`",
     ("fsopen", errno.EPERM): DOCTOR,
     ("mount", errno.EPERM): DOCTOR,
-    ("mount", errno.EACCES): APPARMOR,
     ("mount", errno.E2BIG): MANY_LAYERS,
     ("mount_setattr", errno.ENOSYS): "Linux 5.12 or newer is needed",
     ("pivot_root", errno.EINVAL): "this process runs in a chroot or on an initramfs: use a real root",

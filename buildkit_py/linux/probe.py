@@ -69,25 +69,13 @@ def _namespace_findings(trial: list[Finding]) -> list[Finding]:
     found = trial[0]
     if found.ok or os.geteuid() == 0:
         return [found]
-    for path, bad, command in (
-        ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=28633"),
-        (
-            "/proc/sys/kernel/unprivileged_userns_clone",
-            "0",
-            "sudo sysctl -w kernel.unprivileged_userns_clone=1",
-        ),
-        (
-            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-            "1",
-            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-        ),
-    ):
-        if _read(path) == bad:
-            setting = path.removeprefix("/proc/sys/").replace("/", ".")
-            value = command.rsplit("=", 1)[1]
-            keep = f"echo '{setting} = {value}' | sudo tee /etc/sysctl.d/60-pybuild.conf"
-            return [found._replace(detail=f"{found.detail} ({setting} = {bad})", mend=f"{command}\n{keep}")]
-    return [found]
+    blame = userns.blocking_setting()
+    if blame is None:
+        return [found]
+    setting = blame.mend.rsplit(" ", 1)[1].replace("=", " = ")
+    keep = f"echo '{setting}' | sudo tee /etc/sysctl.d/60-pybuild.conf"
+    detail = f"{found.detail} ({blame.name} = {blame.value})"
+    return [found._replace(detail=detail, mend=f"{blame.mend}\n{keep}")]
 
 
 # Subordinate ids

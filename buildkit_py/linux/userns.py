@@ -8,7 +8,7 @@ and newgidmap; without those, one that maps the user alone. See user_namespaces(
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import hints
@@ -52,9 +52,43 @@ class Entering:
 def begin() -> Entering:
     """The first half of enter(): everything but waiting for the maps."""
     as_root = os.geteuid() == 0 and _can_mount()
-    entering = Entering(_present_identity()) if as_root else _enter_user_namespace()
-    _make_private()
+    try:
+        entering = Entering(_present_identity()) if as_root else _enter_user_namespace()
+        _make_private()
+    except SandboxError as e:
+        blame = None if as_root else blocking_setting()
+        e.hint = blame.mend if blame else e.hint
+        raise
     return entering
+
+
+class Setting(NamedTuple):
+    """A sysctl that forbids user namespaces: its name, its present value, the command that mends it."""
+
+    name: str
+    value: str
+    mend: str
+
+
+_BLOCKING = (
+    ("user.max_user_namespaces", "0", "28633"),
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+)
+"""(name, the value that forbids, one that allows): the kernel's, older Debians', Ubuntu's from 23.10 on."""
+
+
+def blocking_setting(sysctls: str = "/proc/sys") -> Setting | None:
+    """The first setting that keeps an ordinary user from a user namespace, if there is one."""
+    for name, bad, good in _BLOCKING:
+        try:
+            with open(f"{sysctls}/{name.replace('.', '/')}") as f:
+                value = f.read().strip()
+        except OSError:
+            continue
+        if value == bad:
+            return Setting(name, value, f"sudo sysctl -w {name}={good}")
+    return None
 
 
 def would_be() -> Literal["root", "ids", "single"]:
@@ -83,19 +117,7 @@ def _can_mount() -> bool:
 def _make_private() -> None:
     """Nothing mounted from here on is seen outside. Slave, not private: what the host unmounts
     meanwhile (a USB disk) isn't kept busy by a long-running container."""
-    try:
-        sc.mount("", "/", "", sc.MS_REC | sc.MS_SLAVE)
-    except SandboxError as e:
-        e.hint = hints.APPARMOR if _apparmor_restricts() else e.hint
-        raise
-
-
-def _apparmor_restricts() -> bool:
-    try:
-        with open("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") as f:
-            return f.read().strip() != "0"
-    except OSError:
-        return False
+    sc.mount("", "/", "", sc.MS_REC | sc.MS_SLAVE)
 
 
 def _present_identity() -> Identity:
@@ -187,22 +209,13 @@ def _enter_user_namespace() -> Entering:
     plan = plan_maps(uid, gid)
     if plan.mode == "ids" and not missing_tools():
         return Entering(plan, _unshare_with_ids(plan))
-    _unshare()
+    sc.unshare(sc.CLONE_NEWUSER | sc.CLONE_NEWNS)
     return Entering(_map_single(uid, gid))
 
 
 def _map_single(uid: int, gid: int) -> Identity:
     _write_single_maps(uid, gid)
     return Identity("single", (IdRange(0, uid, 1),), (IdRange(0, gid, 1),))
-
-
-def _unshare() -> None:
-    try:
-        sc.unshare(sc.CLONE_NEWUSER | sc.CLONE_NEWNS)
-    except SandboxError as e:
-        if _apparmor_restricts():
-            e.hint = hints.APPARMOR
-        raise
 
 
 def _write_single_maps(uid: int, gid: int) -> None:
@@ -238,7 +251,7 @@ def _unshare_with_ids(plan: Identity) -> tuple[int, ...]:
     )
     os.close(ready_r)
     try:
-        _unshare()
+        sc.unshare(sc.CLONE_NEWUSER | sc.CLONE_NEWNS)
     except SandboxError:
         os.close(ready_w)
         for pid in children:

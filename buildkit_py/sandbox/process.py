@@ -10,10 +10,11 @@ import errno
 import fcntl
 import os
 import resource
+import stat
 import termios
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import caps
+from buildkit_py.linux import caps, trampoline
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.linux.userns import write_file
 from buildkit_py.sandbox import attendant
@@ -21,6 +22,7 @@ from buildkit_py.sandbox.spec import SandboxSpec
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def take_streams(stdin: int, stdout: int, stderr: int) -> None:
@@ -139,36 +141,65 @@ def execute(spec: SandboxSpec) -> int:
     line on stderr."""
     env = dict(item.split("=", 1) for item in spec.env if "=" in item)
     name = spec.args[0] if spec.args else ""
-    if "/" in name:
-        candidates = [name]
-    else:
-        path = env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        candidates = [f"{folder or '.'}/{name}" for folder in path.split(":")] if name else []
-    refused = 0
-    for candidate in candidates:
+    path, reason, status = _look_up(name, env.get("PATH", DEFAULT_PATH))
+    if path:
+        failures = [
+            trampoline.Failure(number, _line(name, words), status) for number, words, status in _REFUSALS
+        ]
         try:
-            os.execve(candidate, spec.args, env)
-        except OSError as e:
+            trampoline.execute(path, spec.args, env, failures)
+            _refuse_magic_links(path)
+            os.execve(path, spec.args, env)
+        except (OSError, SandboxError) as e:
             number = e.errno or 0
-            if number in (errno.ENOENT, errno.ENOTDIR) and not (
-                number == errno.ENOENT and os.path.exists(candidate)
-            ):
-                continue
-            if number == errno.EACCES and "/" not in name:
-                refused = refused or number
-                continue
-            refused = number
-            break
-    return _say(name, refused)
-
-
-def _say(name: str, number: int) -> int:
-    if number == 0:
-        reason = "no such file or directory" if "/" in name else "executable file not found in $PATH"
-        status = NOT_FOUND
-    elif number == errno.ENOENT:
-        reason, status = "its interpreter or loader is missing in the image", NOT_FOUND
-    else:
-        reason, status = os.strerror(number).lower(), NOT_EXECUTABLE
-    os.write(2, f'exec: "{name}": {reason}\n'.encode("utf-8", "surrogateescape"))
+            reason, status = next((words, code) for n, words, code in _REFUSALS if n in (number, 0))
+    os.write(2, _line(name, reason))
     return status
+
+
+def _look_up(name: str, path: str) -> tuple[str, str, int]:
+    """(path, "", 0) of the program, or ("", reason, exit status) where there is none to execute."""
+    refused = ""
+    for candidate in [name] if "/" in name else [f"{folder or '.'}/{name}" for folder in path.split(":")]:
+        try:
+            folder = stat.S_ISDIR(os.stat(candidate).st_mode)
+        except PermissionError:
+            refused = refused or "permission denied"
+            continue
+        except OSError:
+            continue
+        if folder or not os.access(candidate, os.X_OK):
+            refused = refused or ("is a directory" if folder and "/" in name else "permission denied")
+            continue
+        return (candidate, "", 0) if name else ("", "no command", NOT_FOUND)
+    if refused and "/" in name:
+        return "", refused, NOT_EXECUTABLE
+    return "", "no such file or directory" if "/" in name else "executable file not found in $PATH", NOT_FOUND
+
+
+def _refuse_magic_links(path: str) -> None:
+    """Without a trampoline (buildkit_py.linux.trampoline): refuse what leads to our own executable, through
+    a link or a script's first line. Something could still change between this look and the execve."""
+    for _ in range(5):
+        fd = sc.openat2(sc.AT_FDCWD, path, os.O_RDONLY, sc.RESOLVE_NO_MAGICLINKS)
+        try:
+            first = os.read(fd, 256).split(b"\n")[0]
+        finally:
+            os.close(fd)
+        if not first.startswith(b"#!") or not first[2:].split():
+            return
+        path = os.fsdecode(first[2:].split()[0])
+
+
+_REFUSALS = (
+    (errno.ENOENT, "its interpreter or loader is missing in the image", NOT_FOUND),
+    (errno.ENOEXEC, "exec format error", NOT_EXECUTABLE),
+    (errno.EACCES, "permission denied", NOT_EXECUTABLE),
+    (errno.E2BIG, "argument list too long", NOT_EXECUTABLE),
+    (0, "cannot be executed", NOT_EXECUTABLE),
+)
+"""(errno of execve, words, exit status); the last one for all others."""
+
+
+def _line(name: str, reason: str) -> bytes:
+    return f'exec: "{name}": {reason}\n'.encode("utf-8", "surrogateescape")

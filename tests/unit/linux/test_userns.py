@@ -76,3 +76,26 @@ def test_would_be_changes_nothing() -> None:
     before = Path("/proc/self/uid_map").read_text()
     assert userns.would_be() in ("root", "ids", "single")
     assert Path("/proc/self/uid_map").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mend"),
+    [
+        ("user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=28633"),
+        ("kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+    ],
+)
+def test_the_setting_to_blame(tmp_path: Path, name: str, value: str, mend: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir()
+    path.write_text("96364\n" if value == "0" else "0\n")
+    assert userns.blocking_setting(str(tmp_path)) is None
+    path.write_text(value + "\n")
+    found = userns.blocking_setting(str(tmp_path))
+    assert found is not None
+    assert found.mend == mend
