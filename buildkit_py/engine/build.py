@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from buildkit_py.digest import Digest, SnapshotID, of_bytes
 from buildkit_py.engine.contexts import BuildFiles, Locals
 from buildkit_py.engine.diffs import DiffIds
-from buildkit_py.errors import DockerfileError, StepError
+from buildkit_py.errors import DockerfileError, StepError, UsageError
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.image.assemble import config_bytes
@@ -44,14 +44,30 @@ class Step:
 
 def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResult:
     """Raises DockerfileError, StepError and what the parts raise."""
+    refuse(request)
     engine.share()
-    files = BuildFiles.open(request)
-    frontend = load(engine, request, files, emit)
-    with placed(files):
-        results, diffs = run(engine, request, files, frontend, emit)
-    (target,) = frontend.targets
-    snapshot = results[target.root] if target.root else None
-    return finish(engine, request, files, frontend, target, snapshot, diffs, emit)
+    files = BuildFiles.open(request, engine, emit)
+    try:
+        frontend = load(engine, request, files, emit)
+        with placed(files):
+            results, diffs = run(engine, request, files, frontend, emit)
+        (target,) = frontend.targets
+        snapshot = results[target.root] if target.root else None
+        return finish(engine, request, files, frontend, target, snapshot, diffs, emit)
+    finally:
+        files.close()
+
+
+def refuse(request: BuildRequest) -> None:
+    """Refuse by name what this version can't do. Raises UsageError."""
+    refused = {
+        "--cache-from": request.cache_from,
+        "--cache-to": request.cache_to,
+        "--annotation": request.annotations,
+    }
+    for option, given in refused.items():
+        if given:
+            raise UsageError(f"{option} is not supported yet", hint="leave it out")
 
 
 def load(engine: Engine, request: BuildRequest, files: BuildFiles, emit: Emit) -> FrontendResult:
@@ -69,9 +85,15 @@ class Resolver:
         self._engine = engine
         self._pull = request.pull
         self._emit = emit
+        self._layouts = {value for _, value in request.build_contexts if value.startswith("oci-layout://")}
 
     def resolve(self, ref: str, platform: str) -> Any:
         with Step(self._emit, f"[internal] load metadata for {ref}"):
+            if ref in self._layouts:
+                from buildkit_py.source.ocilayout import take
+
+                digest = take(self._engine.content, self._engine.images, ref, platform)
+                return self._engine.sources.resolve(digest, platform)._replace(ref=ref)
             return self._engine.sources.resolve(ref, platform, pull=self._pull)
 
 
@@ -85,6 +107,8 @@ def convert_options(request: BuildRequest, files: BuildFiles) -> ConvertOptions:
         no_cache_filter=request.no_cache_filter,
         ignore=files.ignore,
         contexts=dict(request.build_contexts),
+        context_ignores=files.ignores,
+        sources=files.sources,
         network=request.network,
         extra_hosts=request.extra_hosts,
         shm_size=request.shm_size,
@@ -111,15 +135,28 @@ def run(
         open_inline=InlineTree,
         secrets={s.id: Secret(s.id, s.source, s.env) for s in request.secrets},
         committed=diffs.committed,
+        services=files.services,
     )
     try:
-        results = solve(frontend.graph, roots, Worker(context), emit)
+        shown = fetched(context, roots, emit)
+        results = solve(frontend.graph, roots, Worker(context), emit, shown)
     except BaseException:
         diffs.abandon()
         raise
     finally:
         engine.index.note_uses()
     return results, diffs
+
+
+def fetched(context: BuildContext, roots: tuple[Digest, ...], emit: Emit) -> frozenset[Digest]:
+    """Fetch what steps need from elsewhere, before there are threads; return the nodes that were shown."""
+    from buildkit_py.llb.ops import GitSource, HttpSource
+
+    if not any(isinstance(node.op, GitSource | HttpSource) for node in context.graph.nodes.values()):
+        return frozenset()
+    from buildkit_py.worker.fetch import fetch
+
+    return fetch(context, roots, emit)
 
 
 def prepare(engine: Engine, context: BuildContext) -> None:

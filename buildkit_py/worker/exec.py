@@ -33,7 +33,7 @@ class ExecHandler(Handler):
         from buildkit_py.worker.process import run_step
 
         parent = results[0] if op.base else None
-        with ctx.snapshots.prepare() as staged:
+        with ctx.snapshots.prepare(parent) as staged:
             status, tail = run_step(ctx, node, op, staged, results, emit)
             if status != 0:
                 command = " ".join(op.args)

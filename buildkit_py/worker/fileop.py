@@ -78,8 +78,10 @@ class FileHandler(Handler):
             for n in range(len(op.actions))
             if (node.digest, n) in ctx.selections
         }
-        with ctx.snapshots.prepare() as staged:
+        with ctx.snapshots.prepare(base) as staged:
             run_file_op(op, ctx.snapshots.tree(base), trees, selections, staged, ctx.identity)
             snapshot = ctx.snapshots.commit(staged, base)
-        ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
+        # A file that changed after it was hashed is in the snapshot but not in the key.
+        if not any(selection.changed for selection in selections.values()):
+            ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
         return snapshot
