@@ -138,7 +138,7 @@ run pybuild images
 step "Run it, from the registry, as the image's own user"
 http=$(free_port)
 serve=(pybuild run --rm --network=host -e "PORT=$http" -e LOOPBACK=1 "$registry/demo/webapp:1")
-show "${serve[@]}" '&'
+printf '%s$ %s &%s\n' "$bold" "$(quoted "${serve[@]}")" "$plain"
 "${serve[@]}" &
 container=$!
 started+=("$container")
