@@ -13,6 +13,7 @@ from buildkit_py.engine.diffs import DiffIds
 from buildkit_py.errors import DockerfileError, StepError, UsageError
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
+from buildkit_py.image import reference
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.llb.result import BuildTarget, FrontendResult
 from buildkit_py.progress.events import Emit, StatusEvent, VertexEvent, WarningEvent
@@ -59,7 +60,7 @@ def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResult:
 
 
 def refuse(request: BuildRequest) -> None:
-    """Refuse by name what this version can't do. Raises UsageError."""
+    """Refuse by name what this version can't do, and names that no image can have. Raises UsageError."""
     refused = {
         "--cache-from": request.cache_from,
         "--cache-to": request.cache_to,
@@ -68,6 +69,9 @@ def refuse(request: BuildRequest) -> None:
     for option, given in refused.items():
         if given:
             raise UsageError(f"{option} is not supported yet", hint="leave it out")
+    for name in request.tags:
+        if reference.parse(name).digest:
+            raise UsageError(f"-t {name}: a digest is not for choosing", hint="name the image by a tag")
 
 
 def load(engine: Engine, request: BuildRequest, files: BuildFiles, emit: Emit) -> FrontendResult:
