@@ -284,6 +284,12 @@ class SnapshotStore:
         if known is None:
             chain = self.chain(id)
             paths = tuple(self.layer_path(info) for info in reversed(chain))
+            for path in paths:
+                if not os.path.isdir(path):
+                    raise StoreError(
+                        f"the layer {path} is gone from the store",
+                        hint="empty the store with `pybuild prune -af` and build again",
+                    )
             if len(chain) > MAX_LAYERS:
                 below = (len(chain) - 1) // _SQUASH_STEP * _SQUASH_STEP
                 paths = (*paths[: len(chain) - below], self._squashed(chain[below - 1].snapshot))

@@ -81,6 +81,13 @@ def test_layers_come_topmost_first(store: SnapshotStore) -> None:
     assert [entry.path for entry in store.tree(top).walk("")] == ["base", "top"]
 
 
+def test_a_layer_that_somebody_deleted_is_named(place: Place) -> None:
+    snapshot = layer(place.store(), None)
+    os.rename(place.root / "snapshots", place.root / "elsewhere")
+    with pytest.raises(StoreError, match="is gone from the store"):
+        place.store().layers(snapshot)
+
+
 def test_committed_layer_is_clean(store: SnapshotStore, place: Place) -> None:
     with store.prepare() as staged:
         os.mkdir(staged.work + "/work", 0)
