@@ -23,10 +23,21 @@ _T = TypeVar("_T")
 _Answer = tuple[Instruction, "Callable[[], list[Instruction]] | BaseException"]
 
 
-def solve(graph: Graph, roots: Sequence[Digest], ops: Ops, emit: Emit) -> dict[Digest, Result]:
-    """Make the results of the roots. Raises the first error of an op, after everything else has ended."""
+def solve(
+    graph: Graph,
+    roots: Sequence[Digest],
+    ops: Ops,
+    emit: Emit,
+    shown: frozenset[Digest] = frozenset(),
+) -> dict[Digest, Result]:
+    """Make the results of the roots. Raises the first error of an op, after everything else has ended.
+
+    ``shown``: nodes whose progress the caller has told; nothing more is said of them.
+    """
     schedule = Schedule(graph.needed_for(tuple(roots)), roots)
     driver = _Driver(schedule, ops, emit)
+    driver.shown.update(shown)
+    driver.quiet = shown
     driver.loop(schedule.start())
     return {r: schedule.vertices[r].result for r in roots}
 
@@ -40,6 +51,7 @@ class _Driver:
         self.running = 0
         self.cancelled = False
         self.shown: set[Digest] = set()
+        self.quiet: frozenset[Digest] = frozenset()
 
     def loop(self, instructions: list[Instruction]) -> None:
         todo = list(instructions)
@@ -118,6 +130,8 @@ class _Driver:
 
     def _run(self, step: Run) -> Result:
         node = step.node
+        if node.digest in self.quiet:
+            return self.ops.run(node, step.key, step.results, self.emit)
         event = VertexEvent(node.digest, node.meta.name, started=time.time(), inputs=node.inputs)
         self.shown.add(node.digest)
         self.emit(event)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from buildkit_py.digest import Digest, SnapshotID
+from buildkit_py.errors import PybuildError
 from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.ops import InlineSource, LocalSource
 from buildkit_py.progress.events import Emit
@@ -18,12 +19,27 @@ if TYPE_CHECKING:
     from buildkit_py.sandbox.launcher import Launcher, Running
     from buildkit_py.snapshot.store import SnapshotStore
     from buildkit_py.snapshot.tree import Tree
+    from buildkit_py.source.remote import Remote
+    from buildkit_py.source.temporary import TemporaryDirectory
     from buildkit_py.worker.selection import Selection
+    from buildkit_py.worker.ssh import Agents
 
 
 class Images(Protocol):
     def unpack(self, digest: Digest, emit: Emit, vertex: str) -> SnapshotID | None:
         """The snapshot of an image's root file system, pulled and unpacked as far as it isn't here."""
+        ...
+
+
+class Services(Protocol):
+    """What reaches beyond this machine, with what the command line allows it to use."""
+
+    @property
+    def remote(self) -> Remote: ...
+
+    @property
+    def agents(self) -> Agents | None:
+        """None where no SSH agent was given."""
         ...
 
 
@@ -71,6 +87,7 @@ class BuildContext:
         network: Literal["host", "private"] = "host",
         secrets: Mapping[str, Secret] | None = None,
         committed: Callable[[Digest, SnapshotID | None], None] = lambda node, snapshot: None,
+        services: Services | None = None,
     ) -> None:
         self.root = root
         self.snapshots = snapshots
@@ -80,7 +97,10 @@ class BuildContext:
         self.network = network
         self.open_inline = open_inline
         self.selections: dict[tuple[Digest, int], Selection] = {}
-        self._graph = graph
+        self.graph = graph
+        self.checkouts: dict[Digest, TemporaryDirectory] = {}
+        """Git nodes' files that were fetched before the identity was entered."""
+        self._services = services
         self._open_local = open_local
         self._locals: dict[tuple[str, tuple[str, ...]], LocalContext] = {}
         self.committed = committed
@@ -88,6 +108,12 @@ class BuildContext:
         self.running: set[Running] = set()
         self._prepare = prepare
         self._prepared = False
+
+    @property
+    def services(self) -> Services:
+        if self._services is None:
+            raise PybuildError("nothing can be fetched here")
+        return self._services
 
     def prepare(self) -> None:
         if not self._prepared:
@@ -108,7 +134,7 @@ class BuildContext:
 
     def in_place(self, digest: Digest) -> LocalContext | None:
         """A node's tree where it can be read before anything runs (a local context, a heredoc)."""
-        op = self._graph.nodes[digest].op
+        op = self.graph.nodes[digest].op
         if isinstance(op, LocalSource):
             return self.open_local(op.name, op.ignore)
         if isinstance(op, InlineSource):

@@ -14,6 +14,7 @@ from buildkit_py.llb.ops import Exec, Mount
 from buildkit_py.sandbox.spec import SandboxMount
 from buildkit_py.snapshot.tree import Tree
 from buildkit_py.solver.types import Result
+from buildkit_py.source.filetree import FileTree
 from buildkit_py.source.inline import InlineTree
 from buildkit_py.worker.context import BuildContext
 
@@ -35,7 +36,7 @@ def sandbox_mounts(
         elif mount.kind == "secret":
             _secret(ctx, mount, mounts, env)
         else:
-            raise StepError(f"RUN --mount=type={mount.kind} is not supported by this worker")
+            _ssh(ctx, mount, mounts, env, stack)
     return tuple(mounts), env
 
 
@@ -56,9 +57,25 @@ def _bind(ctx: BuildContext, mount: Mount, results: Sequence[Result]) -> Sandbox
     entry = tree.lookup(mount.source.strip("/"))
     if entry is None:
         raise StepError(f"RUN --mount: {mount.source} is not in the build context")
+    if isinstance(result, FileTree) and not entry.path:
+        # A tree of one fetched file: there is no directory that could be bound.
+        (entry,) = result.children("")
+        return SandboxMount("bind", f"{mount.target}/{entry.path}", source=entry.host, readonly=True)
     if mount.readonly:
         return SandboxMount("bind", mount.target, source=entry.host, readonly=True)
     return SandboxMount("overlay", mount.target, source="/", layers=(entry.host,), readonly=False)
+
+
+def _ssh(
+    ctx: BuildContext, mount: Mount, mounts: list[SandboxMount], env: dict[str, str], stack: ExitStack
+) -> None:
+    """The first agent's socket is the one that ssh finds by itself."""
+    from buildkit_py.worker.ssh import mount_agent
+
+    made = mount_agent(ctx.services.agents, mount, ctx.root, stack)
+    if made is not None:
+        mounts.append(made)
+        env.setdefault("SSH_AUTH_SOCK", made.target)
 
 
 def _secret(ctx: BuildContext, mount: Mount, mounts: list[SandboxMount], env: dict[str, str]) -> None:

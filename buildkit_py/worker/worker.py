@@ -19,12 +19,14 @@ from buildkit_py.worker.exec import ExecHandler
 from buildkit_py.worker.fileop import FileHandler
 from buildkit_py.worker.handler import Handler
 from buildkit_py.worker.merge import MergeHandler
-from buildkit_py.worker.sources import ImageHandler, InlineHandler, LocalHandler
+from buildkit_py.worker.sources import GitHandler, HttpHandler, ImageHandler, InlineHandler, LocalHandler
 
 HANDLERS: dict[type[Any], Handler] = {
     ops.ImageSource: ImageHandler(),
     ops.LocalSource: LocalHandler(),
     ops.InlineSource: InlineHandler(),
+    ops.GitSource: GitHandler(),
+    ops.HttpSource: HttpHandler(),
     ops.File: FileHandler(),
     ops.Exec: ExecHandler(),
     ops.Merge: MergeHandler(),
@@ -47,7 +49,7 @@ class Worker:
         try:
             return _handler(node).key(self.context, node, node.op, inputs)
         except PybuildError as e:
-            raise _placed(e, node) from e
+            raise placed(e, node) from e
 
     def needs_content_of(self, node: Node) -> tuple[int, ...]:
         return _handler(node).content_of(node.op)
@@ -56,7 +58,7 @@ class Worker:
         try:
             return _handler(node).content_key(self.context, node, node.op, inputs, results)
         except PybuildError as e:
-            raise _placed(e, node) from e
+            raise placed(e, node) from e
 
     def load(self, node: Node, key: Key) -> Hit | None:
         return _handler(node).load(self.context, node, node.op, key)
@@ -65,7 +67,7 @@ class Worker:
         try:
             result = _handler(node).run(self.context, node, node.op, key, results, emit)
         except PybuildError as e:
-            raise _placed(e, node) from e
+            raise placed(e, node) from e
         self.context.committed(node.digest, result)
         return result
 
@@ -77,7 +79,7 @@ def _handler(node: Node) -> Handler:
     return handler
 
 
-def _placed(error: PybuildError, node: Node) -> PybuildError:
+def placed(error: PybuildError, node: Node) -> PybuildError:
     """The same error with the step's name and its place in the Dockerfile (the engine adds the lines)."""
     meta = node.meta
     if isinstance(error, DockerfileError):

@@ -16,11 +16,12 @@ from buildkit_py.frontends.dockerfile import args, expand, platform, semantics, 
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction, Range, Stage
 from buildkit_py.frontends.dockerfile.instructions import handler
 from buildkit_py.frontends.dockerfile.instructions.from_ import begin
-from buildkit_py.frontends.dockerfile.options import ConvertOptions, epoch, timestamp
+from buildkit_py.frontends.dockerfile.options import ConvertOptions, context_image, epoch, timestamp
 from buildkit_py.frontends.dockerfile.platform import Platform
 from buildkit_py.frontends.dockerfile.stage import StageState
+from buildkit_py.llb.address import shown
 from buildkit_py.llb.graph import Graph, Meta
-from buildkit_py.llb.ops import ImageSource, InlineSource, LocalSource
+from buildkit_py.llb.ops import GitSource, ImageSource, InlineSource, LocalSource
 from buildkit_py.llb.result import BuildTarget, ImageResolver, ResolvedImage
 
 _MAX_HISTORY = 64 << 20
@@ -276,7 +277,12 @@ class Conversion:
         return self.graph.add(ImageSource(found.ref, found.digest, str(wanted)), (), meta)
 
     def local(self, name: str = "context") -> Digest:
-        """The tree of the build context or of a local named context."""
+        """The tree of the build context or of a named context that is no image."""
+        remote = self.options.sources.get(name)
+        if remote is not None:
+            what = "git source" if isinstance(remote, GitSource) else "remote file"
+            label = f"[internal] load {what}" if name == "context" else f"[context {name}]"
+            return self.graph.add(remote, (), Meta(f"{label} {shown(remote.url)}"))
         if name == "context":
             source = LocalSource(name, self.options.ignore)
             meta = Meta("[internal] load build context")
@@ -306,21 +312,10 @@ class Conversion:
     def other_tree(self, name: str, wanted: Platform, instruction: Instruction) -> Digest:
         """What ``--from=name`` means where name is no stage: a named context, else an image."""
         context = self.named_context(name)
-        if context is None:
-            ref = name
-        elif context[1].startswith("docker-image://"):
-            ref = context[1].removeprefix("docker-image://")
-        else:
-            self.refuse_context(context[1], instruction)
+        ref = name if context is None else context_image(context[1])
+        if ref is None:
+            assert context is not None
             return self.local(context[0])
         found = self.image(ref, wanted, instruction)
         meta = Meta(f"FROM {found.ref}", self.dockerfile.path, instruction.range.start, instruction.range.end)
         return self.image_node(found, wanted, meta)
-
-    def refuse_context(self, value: str, instruction: Instruction) -> None:
-        if value.startswith("oci-layout://"):
-            self.refuse("context-oci-layout", instruction)
-        elif value.startswith(("git://", "git@", "ssh://")) or value.partition("#")[0].endswith(".git"):
-            self.refuse("context-git", instruction)
-        elif value.startswith(("http://", "https://")):
-            self.refuse("context-http", instruction)

@@ -70,7 +70,6 @@ def _mount(
     if kind == "secret":
         return _secret(state, options)
     if kind == "ssh":
-        state.conversion.refuse("ssh-mount", instruction)
         return _ssh(state, options, sum(m.kind == "ssh" for m in before))
     target = _target(state, options.get("target") or "")
     if not target:

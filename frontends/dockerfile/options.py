@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from buildkit_py.errors import UsageError
+from buildkit_py.llb.ops import GitSource, HttpSource
 
 
 class ConvertOptions(NamedTuple):
@@ -26,6 +27,8 @@ class ConvertOptions(NamedTuple):
     """Named contexts: name -> a directory, ``docker-image://ref``, …"""
     context_ignores: Mapping[str, tuple[str, ...]] = {}
     """Lines of the .dockerignore of each local named context."""
+    sources: Mapping[str, GitSource | HttpSource] = {}
+    """The contexts that are fetched: name -> how; ``context`` is the build context."""
     network: str = "default"
     """Of RUN steps without ``--network``."""
     extra_hosts: tuple[tuple[str, str], ...] = ()
@@ -37,6 +40,13 @@ class ConvertOptions(NamedTuple):
     proxy: Mapping[str, str] = {}
     """Proxy variables for RUN; build arguments of the same names come before them."""
     hostname: str = ""
+
+
+def context_image(value: str) -> str | None:
+    """What to ask the resolver for where a named context is an image; None where it is a tree."""
+    if value.startswith("oci-layout://"):
+        return value
+    return value.removeprefix("docker-image://") if value.startswith("docker-image://") else None
 
 
 def epoch(options: ConvertOptions) -> int:

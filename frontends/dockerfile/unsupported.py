@@ -10,16 +10,9 @@ from buildkit_py.errors import UnsupportedError
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Range
 
 REFUSED = {
-    "add-url": "ADD of a URL",
-    "add-git": "ADD of a git repository",
-    "add-unpack-url": "ADD --unpack of a URL",
-    "ssh-mount": "RUN --mount=type=ssh",
     "device": "RUN --device",
     "insecure": "RUN --security=insecure",
     "external-frontend": "a frontend image other than docker/dockerfile",
-    "context-oci-layout": "a named context from an OCI layout",
-    "context-git": "a named context from a git repository",
-    "context-http": "a named context from a URL",
     "platforms": "building for more than one platform",
 }
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import posixpath
 
-from buildkit_py.digest import Digest
+from buildkit_py.digest import Digest, is_valid
 from buildkit_py.frontends.dockerfile import transfer
 from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.stage import StageState, flag, flag_bool
+from buildkit_py.llb.address import shown
 from buildkit_py.llb.ops import Copy, GitSource, HttpSource
 
 
@@ -69,20 +70,33 @@ def _check_remote_flags(
 
 def _url(state: StageState, instruction: Instruction, source: str, dest: str, inputs: list[Digest]) -> Copy:
     unpack = flag_bool(instruction, "unpack") is True
-    state.conversion.refuse("add-unpack-url" if unpack else "add-url", instruction)
-    name = posixpath.basename(source.partition("#")[0].partition("?")[0])
+    name = _file_name(source)
     if not name and dest.endswith("/") and not unpack:
         raise state.fail(
             instruction, f"ADD {source}: the URL gives no file name", hint="give the destination a file name"
         )
     checksum = state.expand(instruction, flag(instruction, "checksum"))
+    if checksum and not is_valid(checksum):
+        raise state.fail(
+            instruction,
+            f"--checksum={checksum} is not a SHA-256 digest",
+            hint="it is written sha256: and 64 hex digits; `curl -L URL | sha256sum` tells them",
+        )
     node = HttpSource(source, checksum, name or "download")
-    inputs.append(state.add(node, (), state.meta(instruction, source)))
+    inputs.append(state.add(node, (), state.meta(instruction, shown(source))))
     return Copy(len(inputs) - 1, (node.name,), dest, keep_owner=True, unpack="always" if unpack else "never")
 
 
+def _file_name(source: str) -> str:
+    """The last component of a URL's path, decoded; "" where it has none that can be a file's name."""
+    from urllib.parse import unquote
+
+    path = source.partition("://")[2].partition("#")[0].partition("?")[0].partition("/")[2]
+    name = posixpath.basename(unquote(path, errors="surrogateescape").rstrip("/"))
+    return "" if name in (".", "..") or "\0" in name else name
+
+
 def _git(state: StageState, instruction: Instruction, source: str) -> Digest:
-    state.conversion.refuse("add-git", instruction)
     checksum = state.expand(instruction, flag(instruction, "checksum"))
     try:
         node = parse_git(source)
@@ -94,7 +108,7 @@ def _git(state: StageState, instruction: Instruction, source: str) -> Digest:
     node = node._replace(
         checksum=checksum or node.checksum, keep_git_dir=node.keep_git_dir if keep is None else keep
     )
-    return state.add(node, (), state.meta(instruction, source))
+    return state.add(node, (), state.meta(instruction, shown(source)))
 
 
 def parse_git(source: str) -> GitSource:
@@ -109,7 +123,8 @@ def parse_git(source: str) -> GitSource:
         if key in values:
             raise ValueError(f"the query has {key} twice")
         values[key] = value
-    refs = [values.pop(key) for key in ("ref", "branch", "tag") if key in values]
+    spaces = (("ref", ""), ("branch", "refs/heads/"), ("tag", "refs/tags/"))
+    refs = [space + values.pop(key) for key, space in spaces if key in values]
     if len(refs) > 1 or (refs and ref):
         raise ValueError("more than one of a fragment, ref=, branch= and tag=")
     if subdir and "subdir" in values:

@@ -9,6 +9,7 @@ from buildkit_py.frontends.dockerfile import args, platform
 from buildkit_py.frontends.dockerfile.args import DEFAULT_PATH, Scope
 from buildkit_py.frontends.dockerfile.ast import Instruction, Stage
 from buildkit_py.frontends.dockerfile.instructions import handler
+from buildkit_py.frontends.dockerfile.options import context_image
 from buildkit_py.frontends.dockerfile.platform import Platform
 from buildkit_py.frontends.dockerfile.stage import STEPS, StageState
 from buildkit_py.llb.ops import Copy, File
@@ -89,10 +90,10 @@ def _from_outside(conversion: Conversion, stage: Stage, base: str, wanted: Platf
     """An image, or what a named context has put in its place."""
     instruction = stage.instructions[0]
     context = conversion.named_context(base)
-    if context is not None and not context[1].startswith("docker-image://"):
-        conversion.refuse_context(context[1], instruction)
+    ref = base if context is None else context_image(context[1])
+    if ref is None:
+        assert context is not None
         return _from_directory(conversion, stage, context[0], wanted)
-    ref = context[1].removeprefix("docker-image://") if context else base
     found = conversion.image(ref, wanted, instruction)
     document = {k: v for k, v in _copy(found.config).items() if k not in _LEGACY}
     if not isinstance(document.get("config"), dict):

@@ -281,10 +281,6 @@ def test_names_and_places_are_no_identity(build: Builder) -> None:
 @pytest.mark.parametrize(
     ("text", "feature"),
     [
-        ("ADD https://a.example/b /", "ADD of a URL"),
-        ("ADD https://a.example/b.git /", "ADD of a git repository"),
-        ("ADD git@a.example:b/c /", "ADD of a git repository"),
-        ("RUN --mount=type=ssh x", "RUN --mount=type=ssh"),
         ("RUN --device=a/b=c x", "RUN --device"),
         ("RUN --security=insecure x", "RUN --security=insecure"),
     ],

@@ -1,0 +1,193 @@
+"""Running the git program, in the one way in which anything here runs it.
+
+A clean environment: no settings but those given here, no hooks, no prompts, no protocols but https, http,
+ssh and git. What a Dockerfile names may not reach the user's keys; what stands on the command line is the
+user's own wish and may. See git(1), git-config(1), protocol.allow.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from buildkit_py.errors import PybuildError
+from buildkit_py.linux.userns import find
+from buildkit_py.llb.address import shown
+
+PROTOCOLS = ("https", "http", "ssh", "git")
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+) + tuple(
+    name for stem in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (stem, stem.upper())
+)
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.symlinks=true",
+    "core.autocrlf=false",
+    "core.attributesFile=/dev/null",
+    "core.excludesFile=/dev/null",
+    "credential.helper=",
+    "fetch.recurseSubmodules=false",
+    "gc.auto=0",
+    "http.lowSpeedLimit=100",
+    "http.lowSpeedTime=60",
+    "init.defaultBranch=main",
+    "maintenance.auto=false",
+    "protocol.version=2",
+    "safe.directory=*",
+    "submodule.recurse=false",
+)
+_MAX_TEXT = 4000
+
+
+class Access(NamedTuple):
+    """What git may use to reach a server."""
+
+    local: frozenset[str] = frozenset()
+    """URLs that the user gave on the command line: they may be ``file://``, and reach the user's keys."""
+    agent: Callable[[], str] = lambda: ""
+    """The socket of the SSH agent that Dockerfiles may use (``--ssh default``); "" for none."""
+    secret: Callable[[str], str] = lambda name: ""
+    """A build secret by id, "" where there is none: ``GIT_AUTH_TOKEN[.HOST]``, ``GIT_AUTH_HEADER[.HOST]``."""
+
+
+class GitCommand:
+    """``url`` says on whose behalf git is run: what it may use depends on that."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def run(self, url: str, *words: str, env: Mapping[str, str] | None = None, cwd: str | None = None) -> str:
+        return self.output(url, words, env=env, cwd=cwd).decode("utf-8", "surrogateescape")
+
+    def output(
+        self,
+        url: str,
+        words: Sequence[str],
+        *,
+        input: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> bytes:
+        """What git prints. Raises PybuildError with what it says on failure."""
+        import subprocess
+
+        program = find("git")
+        if not program:
+            raise PybuildError(
+                f"{shown(url)} is a git repository, and the program git is not installed",
+                hint="install it: sudo apt-get install git (on other systems: the package git)",
+            )
+        done = subprocess.run(
+            [program, *words],
+            input=input,
+            capture_output=True,
+            env={**self._environment(url), **(env or {})},
+            cwd=cwd or "/",
+            umask=0o022,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise _failed(url, done.stderr.decode("utf-8", "replace"))
+        return done.stdout
+
+    def _environment(self, url: str) -> dict[str, str]:
+        env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        own = url in self._access.local
+        settings = [setting.partition("=")[::2] for setting in _SETTINGS]
+        header = self._header(url)
+        if header:
+            split = urlsplit(url)
+            place = f"{split.scheme}://{split.netloc.rpartition('@')[2]}/"
+            settings.append((f"http.{place}.extraHeader", f"Authorization: {header}"))
+        if "SSL_CERT_FILE" in env:
+            env.setdefault("GIT_SSL_CAINFO", env["SSL_CERT_FILE"])
+        env |= {
+            "LC_ALL": "C.UTF-8",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "",
+            "SSH_ASKPASS_REQUIRE": "never",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_ALLOW_PROTOCOL": ":".join((*PROTOCOLS, "file") if own and is_file(url) else PROTOCOLS),
+            "GIT_CONFIG_COUNT": str(len(settings)),
+            "GIT_SSH_COMMAND": _ssh(own),
+            "GIT_SSH_VARIANT": "ssh",
+        }
+        for number, (name, value) in enumerate(settings):
+            env[f"GIT_CONFIG_KEY_{number}"] = name
+            env[f"GIT_CONFIG_VALUE_{number}"] = value
+        agent = self._access.agent() or (os.environ.get("SSH_AUTH_SOCK", "") if own else "")
+        if agent:
+            env["SSH_AUTH_SOCK"] = agent
+        return env
+
+    def _header(self, url: str) -> str:
+        """The Authorization header that the build's secrets give for a URL's host; "" for none."""
+        if not url.startswith(("https://", "http://")):
+            return ""
+        host = urlsplit(url).hostname or ""
+        # Over plain http only where the user has named the host.
+        for name in (f".{host}", "") if url.startswith("https://") else (f".{host}",):
+            if token := self._access.secret(f"GIT_AUTH_HEADER{name}"):
+                return _one_line(token)
+            if token := self._access.secret(f"GIT_AUTH_TOKEN{name}"):
+                from base64 import b64encode
+
+                return "Basic " + b64encode(f"x-access-token:{_one_line(token)}".encode()).decode()
+        return ""
+
+
+def is_file(url: str) -> bool:
+    return url.startswith("file://")
+
+
+def _ssh(own: bool) -> str:
+    """The ssh command. A Dockerfile's URL gets the agent that it was given, and none of the user's keys."""
+    options = ["BatchMode=yes", "ConnectTimeout=15"]
+    if own:
+        return "ssh " + " ".join(f"-o {o}" for o in options)
+    options += ["IdentityFile=none", "StrictHostKeyChecking=accept-new"]
+    return "ssh -F none " + " ".join(f"-o {o}" for o in options)
+
+
+def _one_line(text: str) -> str:
+    return text.strip().partition("\n")[0].strip("\r\0")
+
+
+def _failed(url: str, text: str) -> PybuildError:
+    lines = [line.strip() for line in text[-_MAX_TEXT:].splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines[-1:]
+    said = "; ".join(told[:3]).replace(url, shown(url))
+    said = "".join(c if c.isprintable() else "?" for c in said)
+    return PybuildError(f"the git repository {shown(url)}: {said or 'git failed'}", hint=_hint(text))
+
+
+def _hint(text: str) -> str:
+    lower = text.lower()
+    if "transport" in lower and "not allowed" in lower:
+        return "submodules and ADD may use https, http, ssh and git only"
+    if (
+        "could not read username" in lower
+        or "terminal prompts disabled" in lower
+        or "authentication" in lower
+    ):
+        return "it needs a login: give it with --secret id=GIT_AUTH_TOKEN,env=TOKEN, or does it not exist?"
+    if "host key verification" in lower:
+        return "the server's key is not known: add it to ~/.ssh/known_hosts with ssh-keyscan"
+    if "permission denied (publickey" in lower:
+        return "give ADD your SSH agent with --ssh default"
+    if "could not resolve host" in lower:
+        return "check the name and the network"
+    return ""

@@ -1,0 +1,14 @@
+"""What fetches from elsewhere in one build: files by HTTP, git repositories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from buildkit_py.source.git import Repositories
+    from buildkit_py.source.http import HttpFiles
+
+
+class Remote(NamedTuple):
+    http: HttpFiles
+    git: Repositories

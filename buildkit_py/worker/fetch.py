@@ -1,0 +1,58 @@
+"""What a build needs from elsewhere is fetched before anything runs.
+
+The key of a URL is its content and the key of a git reference its commit, so every key above waits for the
+answer anyway. And it is done before the process enters its identity: inside a user namespace ssh would not
+find the user's home, nor trust the system's settings.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from buildkit_py.digest import Digest
+from buildkit_py.errors import PybuildError
+from buildkit_py.llb.graph import Node
+from buildkit_py.llb.ops import GitSource, HttpSource
+from buildkit_py.progress.events import Emit, VertexEvent
+from buildkit_py.worker.context import BuildContext
+from buildkit_py.worker.worker import HANDLERS, placed
+
+_AT_ONCE = 4
+
+
+def fetch(ctx: BuildContext, roots: tuple[Digest, ...], emit: Emit) -> frozenset[Digest]:
+    """Fetch for the nodes that the roots need; return those whose progress was shown.
+
+    All threads have ended when it returns. Raises the first error, with its step's place.
+    """
+    nodes = [n for n in ctx.graph.needed_for(roots) if isinstance(n.op, GitSource | HttpSource)]
+    if len(nodes) <= 1:
+        return frozenset(n.digest for n in nodes if _fetch_one(ctx, n, emit))
+    from concurrent.futures import ThreadPoolExecutor
+
+    _ = ctx.services.remote  # made by one thread
+    with ThreadPoolExecutor(_AT_ONCE, "fetch") as pool:
+        work = [(n, pool.submit(_fetch_one, ctx, n, emit)) for n in nodes]
+        try:
+            return frozenset(n.digest for n, done in work if done.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _fetch_one(ctx: BuildContext, node: Node, emit: Emit) -> bool:
+    """Whether there was anything to do."""
+    handler: Any = HANDLERS[type(node.op)]
+    if not handler.needs_fetch(node.op):
+        return False
+    event = VertexEvent(node.digest, node.meta.name, started=time.time())
+    emit(event)
+    try:
+        moved = handler.fetch(ctx, node, node.op, emit)
+    except BaseException as e:
+        emit(event._replace(completed=time.time(), error=str(e) or type(e).__name__))
+        raise (placed(e, node) if isinstance(e, PybuildError) else e) from e
+    cached = not moved and not node.meta.name.startswith("[internal]")
+    emit(event._replace(completed=time.time(), cached=cached))
+    return True
