@@ -98,9 +98,7 @@ class Running:
 
 def _clean(spec: SandboxSpec, stub_layer: str, made: list[stubs.Stub]) -> None:
     if stub_layer:
-        import shutil
-
-        shutil.rmtree(stub_layer, ignore_errors=True)
+        stubs.discard(stub_layer)
     if spec.tree:
         stubs.remove(spec.tree, made, ())
     elif spec.upper:
@@ -185,15 +183,13 @@ def _base_stub(folder: str) -> str:
     path = os.path.join(folder, "base")
     if os.path.isdir(path):
         return path
-    import shutil
-    import tempfile
-
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    made = tempfile.mkdtemp(dir=folder)
+    made = f"{path}.{os.urandom(6).hex()}"
+    os.mkdir(made)
     os.chmod(made, 0o755)
     stubs.fill(made, layout.BASE_PLACES)
     try:
         os.rename(made, path)
     except OSError:
-        shutil.rmtree(made, ignore_errors=True)
+        stubs.discard(made)
     return path

@@ -45,6 +45,8 @@ class Root:
         self._files = mounts.new("tmpfs", (("mode", "0700"),), mounts.NOSUID | mounts.NODEV)
         sc.move_mount(self._files, sc.AT_FDCWD, "/")
         os.mkdir("empty", 0o555, dir_fd=self._files)
+        if any(mount.target == "/" for mount in self._mounts):
+            raise SandboxError("nothing can be mounted on / itself", call="move_mount", errno=errno.EBUSY)
         sources = [self._source(mount) for mount in self._mounts]
         folders = frozenset(m.target for m, fd in zip(self._mounts, sources, strict=True) if _is_folder(fd))
         root = self._root(layout.places(self._mounts, folders))
@@ -87,6 +89,8 @@ class Root:
             return self._base_stub
         if self._spec.work:
             stub = self.stub_layer = os.path.join(os.path.dirname(self._spec.work), "stub")
+            # Left by a run whose main process was killed.
+            stubs.discard(stub)
         else:
             stub = f"/proc/self/fd/{self._files}/stub"
         os.mkdir(stub, 0o755)

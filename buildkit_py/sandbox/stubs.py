@@ -36,6 +36,14 @@ def fill(directory: str, places: tuple[tuple[str, bool], ...]) -> None:
             os.close(os.open(directory + path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
+def discard(directory: str) -> None:
+    """Delete a stub layer (empty files and directories)."""
+    for folder, _, files in os.walk(directory, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+
+
 class Walk:
     """Opens a path below a root directory, making what is missing, never leaving the root.
 

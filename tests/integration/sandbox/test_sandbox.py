@@ -177,6 +177,37 @@ def test_mounts_without_trace(sandbox: Sandboxes, stubs: bool) -> None:
     assert (sandbox.folder / "busybox/data/file").read_text() == "data\n"
 
 
+def test_what_a_killed_run_left_is_no_obstacle(sandbox: Sandboxes) -> None:
+    spec = {"args": ["sh", "-c", "ls /mnt"], "mounts": [{"kind": "tmpfs", "target": "/mnt"}]}
+    before = "os.makedirs(FOLDER + '/run0/stub/old/x')"
+    done = sandbox.many([spec], before=before, stubs=False)[0]
+    assert done.error is None
+    assert done.beside == ["fs", "work"]
+
+
+def test_a_mount_on_the_root_is_refused(sandbox: Sandboxes) -> None:
+    done = sandbox.sh("true", mounts=[{"kind": "tmpfs", "target": "/x/.."}])
+    assert done.error is not None
+    assert "on / itself" in done.error["message"]
+
+
+def test_an_image_that_names_our_own_executable(sandbox: Sandboxes) -> None:
+    """It gets the sealed trampoline, which executes itself, not the host's Python."""
+    before = """
+busybox(FOLDER)
+os.makedirs(FOLDER + "/evil/bin")
+os.symlink("/proc/self/exe", FOLDER + "/evil/bin/evil")
+"""
+    spec = {
+        "args": ["/bin/evil", "-c", "print('python')"],
+        "layers": ["{folder}/evil", "{folder}/busybox"],
+        "options": {"kill": 9},
+    }
+    done = sandbox.many([spec], before=before)[0]
+    assert "python" not in done.out
+    assert done.status != 0
+
+
 def test_a_bind_of_a_link_is_refused(sandbox: Sandboxes) -> None:
     # A link in a build context could name any file of the host.
     (sandbox.folder / "link").symlink_to("/etc/passwd")
