@@ -5,6 +5,7 @@
     rule      what the folder shows, in a sentence
     context   the build context's files, one line each as in tests.support.filetree
     archives  further files that are archives: name -> {"form": tar, gz, bz2, xz or zst, "members": lines}
+              ("cut": as many bytes of it)
     file      "" where the Dockerfile stands in the context (default), else its path beside it
     builds    one or several builds of the same context in one store:
         options   of ``pybuild build``; env: variables of the command
@@ -15,9 +16,11 @@
         history   created_by of this build's entries, "(empty) " before those without a layer
         tree      what the base has not, has otherwise, or (``-``) has and this image has not
         times     true: the tree's lines show times
+        cached    steps that must come from the cache, by their names without ``[2/4]``; ran: not so
         log       texts that progress must show; silent: texts that must not appear anywhere
         warnings  [rule, line] of the checks' findings
-        error     message, first and last line, column of the caret (0: none)
+        error     message (``…`` at its end: and so on), first and last line, column of the caret, and
+                  path where that is not Dockerfile
         stdout    texts that stdout must hold; status: the exit status where it is not that of a build
 
 PYBUILD_GOLDEN=write with tests/integration/test_language.py fills in what a build gives now; read it before
@@ -34,7 +37,7 @@ import lzma
 import re
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +48,7 @@ from tests.support.program import REPOSITORY
 from tests.support.runner import Pybuild, Result
 
 FOLDER = REPOSITORY / "tests" / "fixtures" / "language"
-_PACK = {
+_PACK: dict[str, Callable[[bytes], bytes]] = {
     "tar": bytes,
     "gz": lambda data: gzip.compress(data, mtime=0),
     "bz2": bz2.compress,
@@ -79,7 +82,8 @@ def plant(name: str, case: Json, place: Path) -> Path:
     filetree.plant(place, case.get("context", ()))
     for file, archive in case.get("archives", {}).items():
         (place / file).parent.mkdir(parents=True, exist_ok=True)
-        (place / file).write_bytes(_PACK[archive["form"]](_tar(archive["members"])))
+        data = _PACK[archive["form"]](_tar(archive["members"]))
+        (place / file).write_bytes(data[: archive.get("cut")])
     dockerfile = place / case.get("file", "Dockerfile")
     if case.get("file") != "":
         dockerfile.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +160,14 @@ class Observed:
         content = self.texts.get(entry.sha256)
         return f"{text} ({entry.size} bytes)" if content is None else f"{text} | {content}"
 
+    def ended(self, step: str) -> str:
+        """CACHED, DONE or ERROR; "" where there was no such step."""
+        number = re.search(rf"^(#\d+) \[[^]]*\] {re.escape(step)}$", self.result.stderr, re.MULTILINE)
+        if number is None:
+            return ""
+        found = re.search(rf"^{number[1]} (CACHED|DONE|ERROR)", self.result.stderr, re.MULTILINE)
+        return found[1] if found else ""
+
     @property
     def warnings(self) -> list[list[Any]]:
         found = re.findall(r"^ - (\w+): .* \(line (\d+)\)$", self.result.stderr, re.MULTILINE)
@@ -169,6 +181,9 @@ class Observed:
         caret = re.search(r"^     \| ( *)\^$", text, re.MULTILINE)
         column = len(caret[1]) - 3 if caret else 0
         found: Json = {"message": message[-1] if message else ""}
+        file = re.search(r"^(\S+):\d+\n-{20}$", text, re.MULTILINE)
+        if file and file[1] != "Dockerfile":
+            found["path"] = file[1]
         if marked:
             found["lines"] = [marked[0], marked[-1]]
         if column:
@@ -218,11 +233,14 @@ def build(pybuild: Pybuild, case: Json, wanted: Json, place: Path, base: trees.I
 
 def fill(wanted: Json, seen: Observed) -> None:
     """Replace a build's expectations with what was seen."""
+    ended = wanted.get("error", {}).get("message", "")
     for key in ("config", "history", "tree", "error", "warnings"):
         wanted.pop(key, None)
     if seen.image is None:
         if seen.result.status and "status" not in wanted:
             wanted["error"] = seen.error
+            if ended.endswith("…") and seen.error["message"].startswith(ended[:-1]):
+                wanted["error"]["message"] = ended
         return
     wanted["config"] = seen.config
     wanted["history"] = seen.history

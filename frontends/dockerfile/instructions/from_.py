@@ -12,6 +12,7 @@ from buildkit_py.frontends.dockerfile.instructions import handler
 from buildkit_py.frontends.dockerfile.options import context_image
 from buildkit_py.frontends.dockerfile.platform import Platform
 from buildkit_py.frontends.dockerfile.stage import STEPS, StageState
+from buildkit_py.llb.graph import Meta
 from buildkit_py.llb.ops import Copy, File
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _from_outside(conversion: Conversion, stage: Stage, base: str, wanted: Platf
     _finish(
         state,
         image=True,
-        source=lambda: conversion.image_node(found, wanted, state.step(instruction, f"FROM {found.ref}")),
+        source=lambda: conversion.image_node(found, wanted, _step(state, f"FROM {found.ref}")),
     )
     if actual != wanted:
         conversion.note("base-platform", instruction, found.ref, str(wanted), str(actual))
@@ -147,6 +148,11 @@ def _finish(state: StageState, *, image: bool, source: Any = None) -> None:
     if triggers:
         for trigger in triggers:
             handler(trigger.name)(state, trigger)
+
+
+def _step(state: StageState, text: str) -> Meta:
+    """An image is what its digest says, and other stages may stand on it that use the cache."""
+    return state.step(state.stage.instructions[0], text)._replace(no_cache=False)
 
 
 def _take_triggers(state: StageState) -> tuple[Instruction, ...]:
