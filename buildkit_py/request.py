@@ -6,7 +6,9 @@ refuses by name what it can't do.
 
 # Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from buildkit_py.tuples import NamedTuple
 
 Pairs = tuple[tuple[str, str], ...]
 Ulimits = tuple[tuple[str, int, int], ...]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+
+from buildkit_py.tuples import NamedTuple
 
 REGULAR = b"0"
 HARD_LINK = b"1"

@@ -8,7 +8,8 @@ half of what a whole `pybuild run` may take, so a correct command line never loa
 # Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+
+from buildkit_py.tuples import NamedTuple
 
 Value = bool | str | tuple[str, ...]
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from buildkit_py.errors import DockerfileError, UsageError
 from buildkit_py.progress.events import Emit
 from buildkit_py.progress.events import ignore as silent
 from buildkit_py.request import BuildRequest
+from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.context import LocalContext
 
 if TYPE_CHECKING:

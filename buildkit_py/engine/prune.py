@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from buildkit_py import digest as digests
 from buildkit_py.digest import ChainID, SnapshotID
 from buildkit_py.snapshot.removal import remove_tree
+from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import NamedTuple
 
 from buildkit_py.digest import ChainID, DiffID
 from buildkit_py.errors import NotFoundError, StoreError
@@ -20,6 +19,7 @@ from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.store import Image
 from buildkit_py.oci import media
 from buildkit_py.source.image import FOREIGN, PREFERENCE, chain_ids
+from buildkit_py.tuples import NamedTuple
 
 Write = Callable[[bytes], object]
 _CHUNK = 1 << 20

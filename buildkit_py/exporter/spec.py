@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from buildkit_py.errors import UsageError
 from buildkit_py.exporter import EXPORTERS
+from buildkit_py.tuples import NamedTuple
 
 Method = Literal["none", "gzip", "zstd"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from buildkit_py.archive import compression
 from buildkit_py.archive import member as kinds
@@ -17,6 +17,7 @@ from buildkit_py.archive.untar import TarReader
 from buildkit_py.content.store import ContentStore
 from buildkit_py.digest import Digest, is_valid
 from buildkit_py.errors import ImageError, NotFoundError, UsageError
+from buildkit_py.tuples import NamedTuple
 
 MAX_FILES = 100_000
 _MAX_DOCUMENT = 4 << 20

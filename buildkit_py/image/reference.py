@@ -14,10 +14,10 @@ reference documentation::
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from buildkit_py.digest import is_valid
 from buildkit_py.errors import UsageError
+from buildkit_py.tuples import NamedTuple
 
 DEFAULT_REGISTRY = "docker.io"
 _OFFICIAL = "library"

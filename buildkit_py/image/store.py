@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from buildkit_py.content.store import ContentStore
 from buildkit_py.database import Database
@@ -28,6 +28,7 @@ from buildkit_py.image import reference
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.reference import Reference
 from buildkit_py.oci import documents, platform
+from buildkit_py.tuples import NamedTuple
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS images (

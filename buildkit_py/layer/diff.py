@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Callable
 from hashlib import sha256
-from typing import NamedTuple
 
 from buildkit_py.archive import member as kinds
 from buildkit_py.archive.member import NO_XATTRS, Member
@@ -24,6 +23,7 @@ from buildkit_py.snapshot import owners as records
 from buildkit_py.snapshot.overlay import WHITEOUT, is_whiteout, read, unescape
 from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.tree import Tree
+from buildkit_py.tuples import NamedTuple
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_MARK = ".wh..wh..opq"

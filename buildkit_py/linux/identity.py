@@ -11,7 +11,9 @@ The contract of this module (used by the engine, the store and the sandbox):
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from buildkit_py.tuples import NamedTuple
 
 
 class IdRange(NamedTuple):

@@ -9,7 +9,7 @@ can't carry user attributes, are recorded by path in the layer's ``owners`` file
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from buildkit_py.tuples import NamedTuple
 
 OWNER_XATTR = "user.pybuild.owner"
 

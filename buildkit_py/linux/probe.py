@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import cgroups, userns
 from buildkit_py.linux import syscalls as sc
+from buildkit_py.tuples import NamedTuple
 
 OLDEST_KERNEL = (5, 12)
 """mount_setattr(2) on detached mounts."""

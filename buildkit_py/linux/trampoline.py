@@ -14,7 +14,8 @@ import errno
 import fcntl
 import os
 import struct
-from typing import NamedTuple
+
+from buildkit_py.tuples import NamedTuple
 
 _BASE = 0x400000
 _HEADERS = 64 + 56

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import Digest, of_record
 from buildkit_py.llb.ops import Op
+from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import networkx

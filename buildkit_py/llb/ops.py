@@ -7,7 +7,9 @@ inputs by index into the node's ``inputs``.
 
 # Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from buildkit_py.tuples import NamedTuple
 
 
 class ImageSource(NamedTuple):

@@ -2,10 +2,11 @@
 
 # Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Graph
+from buildkit_py.tuples import NamedTuple
 
 
 class Warning(NamedTuple):

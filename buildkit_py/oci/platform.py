@@ -7,9 +7,9 @@ A platform flows as its text, normalised: ``linux/amd64``, ``linux/arm64`` (neve
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from buildkit_py.errors import UsageError
+from buildkit_py.tuples import NamedTuple
 
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),

@@ -7,7 +7,8 @@ Times are seconds since the epoch (float).
 # Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+from buildkit_py.tuples import NamedTuple
 
 
 class VertexEvent(NamedTuple):

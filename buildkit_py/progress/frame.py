@@ -11,10 +11,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from buildkit_py.progress.events import CANCELED, Event, LogEvent, StatusEvent, VertexEvent, WarningEvent
 from buildkit_py.progress.text import LogLines, clean, duration, layer, size
+from buildkit_py.tuples import NamedTuple
 
 LOG_LINES = 6
 """Last log lines shown of each running step."""

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
-from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
 from buildkit_py.digest import Digest, is_valid, of_bytes
@@ -21,6 +20,7 @@ from buildkit_py.registry import blob
 from buildkit_py.registry.credentials import Credentials
 from buildkit_py.registry.endpoint import Answer, Endpoint
 from buildkit_py.registry.settings import Settings, load, split_mirror
+from buildkit_py.tuples import NamedTuple
 
 _ACCEPT = ", ".join([media.OCI_MANIFEST, media.OCI_INDEX, media.DOCKER_MANIFEST, media.DOCKER_LIST])
 _MAX_MANIFEST = 4 << 20

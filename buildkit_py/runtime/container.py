@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import NamedTuple
 
 from buildkit_py.database import Database
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import NotFoundError, PybuildError
 from buildkit_py.snapshot.removal import remove_tree
+from buildkit_py.tuples import NamedTuple
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS containers (

@@ -9,13 +9,14 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.network import devices
 from buildkit_py.sandbox import attendant, process, root, wire
 from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.tuples import NamedTuple
 
 SETUP_FAILED = 125
 

@@ -6,7 +6,9 @@ printed, compared and tested without any privilege.
 
 # Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from buildkit_py.tuples import NamedTuple
 
 
 class SandboxMount(NamedTuple):

@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from buildkit_py.errors import SandboxError
+from buildkit_py.tuples import NamedTuple
 
 _MAX_LINKS = 40
 

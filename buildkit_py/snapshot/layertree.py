@@ -11,12 +11,12 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from buildkit_py.linux.ownership import OWNER_XATTR, Owner, decode
 from buildkit_py.snapshot import owners as records
 from buildkit_py.snapshot.overlay import image_xattrs, is_whiteout, is_whiteout_file, opaqueness
 from buildkit_py.snapshot.tree import Entry
+from buildkit_py.tuples import NamedTuple
 
 MAX_LINKS = 40
 _SCRATCH = os.stat_result((stat.S_IFDIR | 0o755, 0, 0, 2, 0, 0, 0, 0, 0, 0))

@@ -11,13 +11,13 @@ import errno
 import os
 import stat
 from contextlib import suppress
-from typing import NamedTuple
 
 from buildkit_py.linux.ownership import Owner
 from buildkit_py.snapshot.overlay import OPAQUE, unescape
 from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.staging import Staged
 from buildkit_py.snapshot.tree import Entry, Tree
+from buildkit_py.tuples import NamedTuple
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 

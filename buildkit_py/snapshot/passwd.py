@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.snapshot.tree import Tree
+from buildkit_py.tuples import NamedTuple
 
 _MAX_SIZE = 1 << 20
 _MAX_ID = 0xFFFF_FFFE

@@ -19,7 +19,6 @@ import stat
 import threading
 import time
 from contextlib import suppress
-from typing import NamedTuple
 
 from buildkit_py import digest
 from buildkit_py.database import Database
@@ -31,6 +30,7 @@ from buildkit_py.snapshot.layertree import LayerTree
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.staging import Staged
 from buildkit_py.snapshot.usage import Usage, measure, usages
+from buildkit_py.tuples import NamedTuple
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS layers (

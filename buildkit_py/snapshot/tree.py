@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from buildkit_py.tuples import NamedTuple
 
 
 class Entry(NamedTuple):

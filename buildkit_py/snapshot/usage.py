@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
 
 from buildkit_py.database import Database
 from buildkit_py.digest import SnapshotID
+from buildkit_py.tuples import NamedTuple
 
 
 class Usage(NamedTuple):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from buildkit_py.content.store import ContentStore
@@ -25,6 +25,7 @@ from buildkit_py.digest import Digest
 from buildkit_py.errors import NotFoundError, PybuildError, RegistryError
 from buildkit_py.llb.address import shown
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
+from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import httpx

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from buildkit_py import digest as digests
 from buildkit_py.content.store import ContentStore
@@ -21,6 +21,7 @@ from buildkit_py.image.reference import Reference
 from buildkit_py.image.store import Image, ImageStore
 from buildkit_py.oci import documents, media, platform
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
+from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from buildkit_py.linux.identity import Identity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -17,6 +17,7 @@ from buildkit_py.image.archive import Archive, Readable, Stored
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.store import ImageStore
 from buildkit_py.oci import media, platform, validate
+from buildkit_py.tuples import NamedTuple
 
 _CHUNK = 1 << 20
 _MAX_NESTING = 3

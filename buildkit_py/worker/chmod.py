@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
-from typing import NamedTuple
 
 from buildkit_py.errors import PybuildError
+from buildkit_py.tuples import NamedTuple
 
 Change = Callable[[int], int]
 """st_mode, type bits included -> the same with other permission bits."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import PybuildError
 from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.ops import InlineSource, LocalSource
 from buildkit_py.progress.events import Emit
+from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from buildkit_py.cache.index import CacheIndex

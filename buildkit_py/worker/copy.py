@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from buildkit_py.errors import PybuildError, StoreError
 from buildkit_py.linux.halves import in_halves
@@ -20,6 +19,7 @@ from buildkit_py.snapshot.dirtree import DirTree
 from buildkit_py.snapshot.layertree import LayerTree
 from buildkit_py.snapshot.listing import PLAIN, Part, has_xattrs, held_data
 from buildkit_py.snapshot.owners import owners_path
+from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.chmod import Change, parse
 from buildkit_py.worker.destination import Attributes, Destination, Directory, write_xattrs
 from buildkit_py.worker.owner import Layer, resolve_owner

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.linux.identity import Identity
@@ -17,6 +16,7 @@ from buildkit_py.snapshot import overlay
 from buildkit_py.snapshot.listing import MADE_TIME_NS
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.tree import Entry, Tree
+from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.owner import Layer, Ownership
 
 _MAX_LINKS = 40

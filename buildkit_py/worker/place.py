@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import stat
-from typing import NamedTuple
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.llb.ops import Copy
 from buildkit_py.snapshot.listing import Part
+from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.chmod import octal
 from buildkit_py.worker.destination import MADE, Attributes, Destination, Directory, kind_of
 from buildkit_py.worker.selection import Selection

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from buildkit_py.cache.hashing import unreadable
 from buildkit_py.errors import NotFoundError, PybuildError
 from buildkit_py.llb.ops import Copy
 from buildkit_py.snapshot.listing import Listing, Part
 from buildkit_py.snapshot.tree import Entry, Tree
+from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.pattern import Excludes, component, is_wildcard, unescape
 
 

@@ -5,7 +5,7 @@ NamedTuples, because a class of them costs a fifth of a dataclass at import (doc
 
 # Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
-from typing import NamedTuple
+from buildkit_py.tuples import NamedTuple
 
 
 class Range(NamedTuple):

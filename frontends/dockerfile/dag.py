@@ -6,10 +6,11 @@ Dockerfile reference, "FROM", "COPY --from", "RUN --mount".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction, Stage
 from buildkit_py.frontends.dockerfile.semantics import stages
+from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import networkx

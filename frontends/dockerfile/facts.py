@@ -5,7 +5,7 @@ Dockerfile reference, the section of each instruction. A new instruction or flag
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from buildkit_py.tuples import NamedTuple
 
 
 class Facts(NamedTuple):

@@ -6,10 +6,9 @@ at a line once, so the work is linear in the size of the file.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from buildkit_py.errors import DockerfileError
 from buildkit_py.frontends.dockerfile.words import SPACE
+from buildkit_py.tuples import NamedTuple
 
 MAX_LINE = 65_535
 """Bytes of one line, its line feed not counted."""
@@ -111,9 +110,7 @@ class Lexer:
                 break
         line = self.lines[opened - 1]
         column = line.find(name, line.find("<<")) + 1 if "<<" in line else 0
-        raise self.error(
-            f"unterminated heredoc: no line is {name!r} alone", opened, column=column, hint=hint
-        )
+        raise self.error(f"unterminated heredoc: no line is {name!r} alone", opened, column=column, hint=hint)
 
     def error(
         self, message: str, start: int, end: int = 0, *, column: int = 0, hint: str = ""

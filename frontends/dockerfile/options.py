@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from buildkit_py.errors import UsageError
 from buildkit_py.llb.ops import GitSource, HttpSource
+from buildkit_py.tuples import NamedTuple
 
 
 class ConvertOptions(NamedTuple):

@@ -6,15 +6,18 @@ Docker's documentation of ``docker buildx build --call=outline`` and ``--call=ta
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from buildkit_py.frontends.dockerfile import args, expand, semantics
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction, Range, Stage
 from buildkit_py.frontends.dockerfile.conversion import Conversion
 from buildkit_py.llb.ops import Exec
+from buildkit_py.tuples import NamedTuple
 
 AUTOMATIC = frozenset(
-    ("TARGETSTAGE", *(p + name for p in ("BUILD", "TARGET") for name in ("PLATFORM", "OS", "ARCH", "VARIANT")))
+    (
+        "TARGETSTAGE",
+        *(p + name for p in ("BUILD", "TARGET") for name in ("PLATFORM", "OS", "ARCH", "VARIANT")),
+    )
 )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from buildkit_py.tuples import NamedTuple
 
 _ARCH = {
     "x86_64": ("amd64", ""),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from typing import NamedTuple
 
 from buildkit_py.digest import Digest
 from buildkit_py.frontends.dockerfile.ast import Instruction
@@ -12,6 +11,7 @@ from buildkit_py.frontends.dockerfile.stage import StageState, flag, flag_bool, 
 from buildkit_py.frontends.dockerfile.words import heredoc_opener
 from buildkit_py.llb.graph import Meta
 from buildkit_py.llb.ops import Copy, File, Merge
+from buildkit_py.tuples import NamedTuple
 
 _CLAUSE = r"[ugoa]*(?:[-+=](?:[rwxXst]*|[ugo]))+\Z"
 

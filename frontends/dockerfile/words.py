@@ -7,7 +7,7 @@ reference: "Format", "Escape", "Here-documents".
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from buildkit_py.tuples import NamedTuple
 
 SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"

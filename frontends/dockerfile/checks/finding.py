@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from buildkit_py.frontends.dockerfile.ast import Range
+from buildkit_py.tuples import NamedTuple
 
 
 class Finding(NamedTuple):

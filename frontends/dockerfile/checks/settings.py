@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from buildkit_py.frontends.dockerfile.ast import Dockerfile
+from buildkit_py.tuples import NamedTuple
 
 
 class Settings(NamedTuple):
