@@ -142,6 +142,8 @@ class Root:
             return mounts.bind(self._files, self._file(mount), safe | noexec | readonly)
         if mount.kind == "overlay":
             return self._overlay(mount, readonly)
+        if mount.inside:
+            return self._inside(mount, readonly)
         given = os.stat(mount.source, follow_symlinks=False).st_mode
         if stat.S_ISLNK(given):
             raise SandboxError(
@@ -150,6 +152,22 @@ class Root:
         # A device that is bound by name is meant.
         nodev = 0 if stat.S_ISCHR(given) or stat.S_ISBLK(given) else self._nodev
         return mounts.bind(sc.AT_FDCWD, mount.source, readonly | nodev, follow=False)
+
+    def _inside(self, mount: SandboxMount, readonly: int) -> int:
+        """A part of a directory that others may change meanwhile: opened first, then mounted as opened."""
+        directory = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        source = mounts.resolve(directory, mount.inside)
+        os.close(directory)
+        if source < 0:
+            raise SandboxError(
+                f"the mount on {mount.target} wants {mount.inside}, which does not exist",
+                call="openat2",
+                errno=errno.ENOENT,
+            )
+        try:
+            return mounts.bind(source, "", readonly | self._nodev, recursive=False)
+        finally:
+            os.close(source)
 
     def _file(self, mount: SandboxMount) -> str:
         name = self._next_name()

@@ -27,6 +27,8 @@ class SandboxMount(NamedTuple):
     gid: int = 0
     size: int = 0
     """tmpfs, bytes; 0: the kernel's default."""
+    inside: str = ""
+    """bind: what is mounted, below ``source``; links on the way stay inside of it."""
 
 
 class SandboxSpec(NamedTuple):
