@@ -8,7 +8,7 @@ the last transactions, never the file; a lost row only means that a step runs ag
 from __future__ import annotations
 
 import sqlite3
-import threading
+from _thread import RLock  # what threading.RLock is, without importing threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 
 class Database:
     def __init__(self, path: str) -> None:
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._ensured: set[str] = set()
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)

@@ -6,7 +6,7 @@ A digest is written ``sha256:<64 hex digits>`` (OCI image spec, descriptor.md#di
 from __future__ import annotations
 
 import json
-from hashlib import sha256
+from collections.abc import Callable
 from typing import Any, NewType
 
 Digest = NewType("Digest", str)
@@ -18,11 +18,29 @@ ChainID = NewType("ChainID", str)
 SnapshotID = NewType("SnapshotID", str)
 """Of a directory in the snapshot store: random or derived, never a content digest."""
 
+_SMALL = 1 << 16
 _HEX = frozenset("0123456789abcdef")
 
 
 def of_bytes(data: bytes) -> Digest:
-    return Digest("sha256:" + sha256(data).hexdigest())
+    return Digest("sha256:" + hasher(len(data))(data).hexdigest())
+
+
+def hasher(size: int = _SMALL) -> Callable[..., Any]:
+    """A sha256 constructor for ``size`` bytes: hashlib's, but for so few that OpenSSL, which it loads, costs
+    more time than it saves (the standard library's ``random`` does likewise)."""
+    if size < _SMALL:
+        try:
+            from _sha2 import sha256 as small  # type: ignore[import-not-found, unused-ignore]  # Python 3.12
+        except ImportError:
+            try:
+                from _sha256 import sha256 as small  # type: ignore[import-not-found, no-redef, unused-ignore]
+            except ImportError:
+                return hasher()
+        return small  # type: ignore[no-any-return, unused-ignore]
+    from hashlib import sha256
+
+    return sha256
 
 
 def is_valid(text: str) -> bool:

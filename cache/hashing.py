@@ -12,7 +12,6 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import sha256
 
 import xxhash
 
@@ -84,6 +83,8 @@ def _digest(
     chmod: Callable[[int], int] | None,
     finder: _Finder,
 ) -> Digest:
+    from hashlib import sha256  # here, for it loads OpenSSL, and a known selection hashes nothing
+
     finder.read_early()
     h = sha256(_VERSION)
     for part in parts:
@@ -180,6 +181,8 @@ class _Finder:
         return found
 
     def _read(self, row: int, mode: int, size: int) -> bytes:
+        from hashlib import sha256
+
         kind = mode & 0o170000
         if kind == stat.S_IFREG:
             if self._held is not None:
@@ -218,6 +221,8 @@ def _split(rows: list[tuple[int, int]]) -> tuple[list[int], list[int]]:
 
 def read_digest(host: str, size: int = 0) -> tuple[bytes, bool]:
     """(SHA-256 of a regular file's data, whether it has any xattr). ``size`` as stat told. Raises OSError."""
+    from hashlib import sha256
+
     fd = os.open(host, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = os.read(fd, _SMALL)

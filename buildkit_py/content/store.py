@@ -20,11 +20,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from hashlib import sha256
 from types import TracebackType
 from typing import BinaryIO
 
-from buildkit_py.digest import Digest, is_valid, of_bytes
+from buildkit_py.digest import Digest, hasher, is_valid, of_bytes
 from buildkit_py.errors import NotFoundError, StoreError
 
 VERIFIED_SIZE = 4 << 20
@@ -41,7 +40,7 @@ class BlobWriter:
 
     def __init__(self, store: ContentStore, *, hashing: bool = True) -> None:
         self._store = store
-        self._hash = sha256() if hashing else None
+        self._hash = hasher()() if hashing else None
         self._fd, self._path = store._stage()
         self.size = 0
 

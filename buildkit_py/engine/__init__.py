@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -142,9 +143,11 @@ class Engine:
         """Begin to enter(): newuidmap works and the launcher gets ready while the caller goes on."""
         if self._entering is None:
             from buildkit_py.linux import userns
-            from buildkit_py.progress import ticker
 
-            ticker.stop_all()
+            # A display's thread has to end first. Where its module was never loaded there is none.
+            ticker = sys.modules.get("buildkit_py.progress.ticker")
+            if ticker is not None:
+                ticker.stop_all()
             self._entering = userns.begin()
             self._start_launcher(self._entering.plan)
 

@@ -58,7 +58,7 @@ class Reference(NamedTuple):
         text = str(self)
         for prefix in (f"{DEFAULT_REGISTRY}/{_OFFICIAL}/", f"{DEFAULT_REGISTRY}/"):
             rest = text.removeprefix(prefix)
-            if rest != text and str(parse(rest)) == text:
+            if rest != text and _means(rest, text):
                 return rest
         return text
 
@@ -123,3 +123,11 @@ def is_hex_id(text: str) -> bool:
 def _bad(text: str, why: str, hint: str) -> UsageError:
     shown = text if len(text) < 100 else text[:97] + "..."
     return UsageError(f"invalid image reference {shown!r}: {why}", hint=hint)
+
+
+def _means(short: str, text: str) -> bool:
+    """Whether a shortened name is read as the whole one again: ``0.0/a`` would be a registry's."""
+    try:
+        return str(parse(short)) == text
+    except UsageError:
+        return False

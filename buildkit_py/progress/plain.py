@@ -12,8 +12,8 @@ that it will go on. No line is held back for more than a second: a log that stop
 from __future__ import annotations
 
 import os
-import threading
 import time
+from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
@@ -57,7 +57,7 @@ class Plain:
         self._stream = stream
         self._clock = clock
         self._colour = not os.environ.get("NO_COLOR")
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._vertices: dict[str, _Vertex] = {}
         self._numbers = 0
         self._floor: _Vertex | None = None

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 import time
+from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from contextlib import suppress
 
 from buildkit_py import digest
@@ -79,7 +79,7 @@ class SnapshotStore:
         self._db = db
         db.ensure(SCHEMA)
         self._mode = ""
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
         self._token: staging.Token | None = None
         self._count = 0
         self._layers: dict[SnapshotID, tuple[str, ...]] = {}
