@@ -44,7 +44,6 @@ _SETTINGS = (
     "init.defaultBranch=main",
     "maintenance.auto=false",
     "protocol.version=2",
-    "safe.directory=*",
     "submodule.recurse=false",
 )
 _MAX_TEXT = 4000
@@ -184,6 +183,8 @@ def _hint(text: str) -> str:
         or "authentication" in lower
     ):
         return "it needs a login: give it with --secret id=GIT_AUTH_TOKEN,env=TOKEN, or does it not exist?"
+    if "dubious ownership" in lower:
+        return "the repository belongs to another user, and git does not read it for that"
     if "host key verification" in lower:
         return "the server's key is not known: add it to ~/.ssh/known_hosts with ssh-keyscan"
     if "permission denied (publickey" in lower:

@@ -7,6 +7,7 @@ find the user's home, nor trust the system's settings.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -29,16 +30,46 @@ def fetch(ctx: BuildContext, roots: tuple[Digest, ...], emit: Emit) -> frozenset
     nodes = [n for n in ctx.graph.needed_for(roots) if isinstance(n.op, GitSource | HttpSource)]
     if len(nodes) <= 1:
         return frozenset(n.digest for n in nodes if _fetch_one(ctx, n, emit))
-    from concurrent.futures import ThreadPoolExecutor
+    return _fetch_many(ctx, nodes, emit)
+
+
+def _fetch_many(ctx: BuildContext, nodes: list[Node], emit: Emit) -> frozenset[Digest]:
+    import threading
 
     _ = ctx.services.remote  # made by one thread
-    with ThreadPoolExecutor(_AT_ONCE, "fetch") as pool:
-        work = [(n, pool.submit(_fetch_one, ctx, n, emit)) for n in nodes]
-        try:
-            return frozenset(n.digest for n, done in work if done.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    todo = nodes[::-1]
+    done: set[Digest] = set()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        while todo and not errors:
+            try:
+                node = todo.pop()
+            except IndexError:
+                return
+            try:
+                if _fetch_one(ctx, node, emit):
+                    done.add(node.digest)
+            except BaseException as e:
+                errors.append(e)
+
+    count = min(_AT_ONCE, len(nodes))
+    threads = [threading.Thread(target=work, name=f"fetch {n}", daemon=True) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    _wait_for_kernel(threading.active_count())
+    if errors:
+        raise errors[0]
+    return frozenset(done)
+
+
+def _wait_for_kernel(threads: int, patience: float = 1.0) -> None:
+    """join() returns a moment before a thread is gone for unshare(2)."""
+    deadline = time.monotonic() + patience
+    while len(os.listdir("/proc/self/task")) > threads and time.monotonic() < deadline:
+        time.sleep(0.0002)
 
 
 def _fetch_one(ctx: BuildContext, node: Node, emit: Emit) -> bool:

@@ -1,18 +1,15 @@
-"""ADD of URLs and git repositories: converted, once the table of refusals lets it through."""
+"""ADD of URLs and git repositories: how they are converted."""
 
 from __future__ import annotations
 
 import pytest
 
-from buildkit_py.frontends.dockerfile import unsupported
 from buildkit_py.frontends.dockerfile.instructions.add import is_git, parse_git
 from buildkit_py.llb.ops import Copy, File, GitSource, HttpSource, LocalSource
 from tests.unit.frontends.convert.building import Builder
 
 
-@pytest.fixture(autouse=True)
-def _allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unsupported, "REFUSED", {})
+SUM = "sha256:" + "0" * 64
 
 
 @pytest.mark.parametrize(
@@ -41,8 +38,8 @@ def test_is_git(source: str, git: bool) -> None:
         ("https://h/a.git#v1", GitSource("https://h/a.git", "v1")),
         ("https://h/a.git#v1:sub/dir", GitSource("https://h/a.git", "v1", "sub/dir")),
         ("https://h/a.git#:sub", GitSource("https://h/a.git", "", "sub")),
-        ("https://h/a.git?branch=b&subdir=s", GitSource("https://h/a.git", "b", "s")),
-        ("https://h/a.git?tag=t&checksum=abc", GitSource("https://h/a.git", "t", "", "abc")),
+        ("https://h/a.git?branch=b&subdir=s", GitSource("https://h/a.git", "refs/heads/b", "s")),
+        ("https://h/a.git?tag=t&checksum=abc", GitSource("https://h/a.git", "refs/tags/t", "", "abc")),
         ("https://h/a.git?keep-git-dir=1", GitSource("https://h/a.git", keep_git_dir=True)),
         ("https://h/a.git?submodules=false", GitSource("https://h/a.git", submodules=False)),
         ("git@h:a/b#v1", GitSource("git@h:a/b", "v1")),
@@ -67,9 +64,24 @@ def test_url(build: Builder) -> None:
     assert built.ops(File)[0].actions == (Copy(1, ("f.txt",), "/d/", keep_owner=True, chmod="644"),)
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://h/a%20b.txt", "a b.txt"),
+        ("https://h/a/b/?q=/c", "b"),
+        ("https://h/a%2Fb#c/d", "b"),
+        ("https://u:p@h/x", "x"),
+    ],
+)
+def test_name_of_url(build: Builder, url: str, name: str) -> None:
+    built = build(f"FROM base\nADD {url} /d/\n")
+    assert [op.name for op in built.ops(HttpSource)] == [name]
+    assert not any("u:p" in n.meta.name for n in built.nodes if isinstance(n.op, HttpSource))
+
+
 def test_url_with_checksum_and_unpack(build: Builder) -> None:
-    built = build("FROM base\nARG S=sha256:0\nADD --checksum=$S --unpack https://h/f.tgz /d\n")
-    assert built.ops(HttpSource) == [HttpSource("https://h/f.tgz", "sha256:0", "f.tgz")]
+    built = build(f"FROM base\nARG S={SUM}\nADD --checksum=$S --unpack https://h/f.tgz /d\n")
+    assert built.ops(HttpSource) == [HttpSource("https://h/f.tgz", SUM, "f.tgz")]
     assert built.ops(File)[0].actions[0].unpack == "always"
 
 
@@ -96,6 +108,9 @@ def test_mixed(build: Builder) -> None:
         "ADD --checksum=sha256:0 https://h/a https://h/b /c/",
         "ADD --keep-git-dir a /b",
         "ADD https://h/ /d/",
+        "ADD https://h/%2e%2e /d/",
+        "ADD --checksum=sha256:0 https://h/a /b",
+        "ADD --checksum=md5:0 https://h/a /b",
         "ADD --checksum=a https://h/a.git?checksum=b /d",
     ],
 )

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from buildkit_py.errors import DockerfileError, NotFoundError, RegistryError, UnsupportedError
+from buildkit_py.errors import DockerfileError, NotFoundError, RegistryError
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
-from buildkit_py.llb.ops import Exec, File, ImageSource, InlineSource, LocalSource
+from buildkit_py.llb.ops import Exec, File, GitSource, HttpSource, ImageSource, InlineSource, LocalSource
 from buildkit_py.llb.result import ResolvedImage
 from tests.unit.frontends.convert.building import Builder, Built
 
@@ -154,9 +154,27 @@ def test_directory_as_base(build: Builder) -> None:
     assert len([h for h in built.document["history"] if not h.get("empty_layer")]) == 2
 
 
-@pytest.mark.parametrize("value", ["oci-layout:///x", "https://a.example/b.git", "https://a.example/b.tar"])
-def test_contexts_that_are_refused(build: Builder, value: str) -> None:
-    assert isinstance(build.error("FROM c\n", contexts={"c": value}), UnsupportedError)
+def test_contexts_that_are_fetched(build: Builder) -> None:
+    contexts = {"g": "https://u:p@a.example/b.git#v1", "h": "https://a.example/b.tar"}
+    sources = {"g": GitSource("https://u:p@a.example/b.git", "v1"), "h": HttpSource("https://a.example/b.tar")}
+    built = build("FROM g\nCOPY --from=h b.tar /\n", contexts=contexts, sources=sources)
+    assert built.ops(GitSource) == [sources["g"]]
+    assert built.ops(HttpSource) == [sources["h"]]
+    assert "[context g] https://a.example/b.git" in built.names
+
+
+def test_build_context_that_is_fetched(build: Builder) -> None:
+    source = GitSource("https://a.example/b.git")
+    built = build("FROM base\nCOPY a /\n", sources={"context": source}, ignore=("a",))
+    assert built.ops(GitSource) == [source]
+    assert built.ops(LocalSource) == []
+
+
+def test_layout_as_base(build: Builder) -> None:
+    value = "oci-layout:///some/where:1"
+    config = {"architecture": "amd64", "os": "linux", "config": {}}
+    built = build("FROM c\n", contexts={"c": value}, images={value: config})
+    assert _asked(built) == [value]
 
 
 # ONBUILD
