@@ -61,7 +61,8 @@ class Agents:
             return self._sockets[name]
 
     def _start(self, spec: SshSpec) -> str:
-        """An agent that holds the key files. It ends with the pipe that we hold, so whatever ends us."""
+        """An agent that holds the key files. It ends with its command, a cat, and that with the pipe that we
+        hold: whatever ends us, no keys are left in memory."""
         import subprocess
 
         agent, add = find("ssh-agent"), find("ssh-add")
@@ -74,22 +75,22 @@ class Agents:
         os.chmod(folder, 0o700)
         env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         process = subprocess.Popen(
-            [agent, "-a", "agent", "cat"],
+            [agent, "-a", "agent", "/bin/sh", "-c", 'echo "$SSH_AGENT_PID"; exec cat'],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=folder,
             env=env,
             start_new_session=True,
         )
-        self._stack.callback(_end, process)
+        self._stack.callback(_end, process, _pid_told(process))
         path = os.path.join(folder, "agent")
         done = subprocess.run(
             [add, "-q", "--", *map(os.path.abspath, spec.paths)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             # A path relative to the folder: an address has 107 bytes at most.
-            cwd=_when_there(path, process),
+            cwd=folder,
             env={**env, "SSH_AUTH_SOCK": "agent", "SSH_ASKPASS_REQUIRE": "never"},
             start_new_session=True,
             check=False,
@@ -238,19 +239,23 @@ def _is_socket(path: str) -> bool:
         return False
 
 
-def _when_there(path: str, process: subprocess.Popen[bytes]) -> str:
-    """Wait for the agent's socket; return its folder."""
-    import time
-
-    deadline = time.monotonic() + 10.0
-    while not os.path.exists(path) and time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise PybuildError("ssh-agent ended as soon as it was started")
-        time.sleep(0.01)
-    return os.path.dirname(path)
+def _pid_told(process: subprocess.Popen[bytes]) -> int:
+    """A descriptor of the agent's process, -1 where it didn't start: ssh-add tells then why."""
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    try:
+        return os.pidfd_open(int(line))
+    except (ValueError, OSError):
+        return -1
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-    process.wait()
+def _end(process: subprocess.Popen[bytes], agent: int) -> None:
+    """End cat and the agent, which would notice by itself within ten seconds."""
+    import signal
+
+    process.communicate()
+    if agent >= 0:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(agent, signal.SIGTERM)
+        select.select([agent], [], [], 5.0)
+        os.close(agent)
