@@ -60,8 +60,8 @@ class Vertex:
     """A node inside one solve, with its state. ``result`` is valid once ``finished``."""
 
     __slots__ = (
-        "cached", "content_wanted", "dependents", "finished", "inputs", "key", "key_asked", "key_wanted",
-        "load_asked", "missed", "node", "result", "result_wanted", "run_asked", "tainted",
+        "cached", "content_wanted", "dependents", "finished", "foreseen", "inputs", "key", "key_asked",
+        "key_wanted", "load_asked", "missed", "node", "result", "result_wanted", "run_asked", "tainted",
     )  # fmt: skip
 
     def __init__(self, node: Node, inputs: list[Vertex]) -> None:
@@ -73,7 +73,7 @@ class Vertex:
         self.key_wanted = self.result_wanted = False
         self.key_asked = self.load_asked = self.run_asked = False
         self.content_wanted: tuple[int, ...] = ()
-        self.missed = self.finished = self.cached = False
+        self.missed = self.finished = self.cached = self.foreseen = False
         # A result made in spite of the cache may differ under the same key, so nothing above may be loaded
         # by a key that was derived from that key alone.
         self.tainted: bool = node.meta.no_cache or any(i.tainted for i in inputs)
@@ -91,6 +91,7 @@ class Schedule:
                 i.dependents.append(vertex)
         self.roots = tuple(roots)
         self._misses: list[Vertex] = []
+        self._runs: list[Vertex] = []
 
     def start(self) -> list[Instruction]:
         out: list[Instruction] = []
@@ -140,13 +141,31 @@ class Schedule:
     def _settled(self, out: list[Instruction]) -> list[Instruction]:
         """Act on what missed. A list and not a call from _advance: a chain of thousands of steps, none of
         which may use the cache, must not exhaust the interpreter's stack."""
-        while self._misses:
+        while self._misses or self._runs:
+            if not self._misses:
+                self._foresee(self._runs.pop(), out)
+                continue
             vertex = self._misses.pop()
             vertex.missed = True
             for i in vertex.inputs:
                 self._want_result(i, out)
             self._advance(vertex, out)
         return out
+
+    def _foresee(self, vertex: Vertex, out: list[Instruction]) -> None:
+        """While a step runs, begin with everything else that the steps above it need and that has no key
+        without it: stages that one copies from, one after the other, and what is copied onto are built at
+        the same time. Such a result could only be spared where the cache had forgotten it and still knew
+        what was made of it."""
+        todo = list(vertex.dependents)
+        while todo:
+            above = todo.pop()
+            if above.foreseen or above.key is not None or not above.key_wanted:
+                continue
+            above.foreseen = True
+            for i in above.inputs:
+                self._want_result(i, out)
+            todo += above.dependents
 
     def _want_key(self, vertex: Vertex, out: list[Instruction]) -> None:
         todo = [vertex]
@@ -179,6 +198,7 @@ class Schedule:
                 out.append(Load(v.node, v.key))
         elif v.missed and all(i.finished for i in v.inputs):
             v.run_asked = True
+            self._runs.append(v)
             out.append(Run(v.node, v.key, tuple(i.result for i in v.inputs)))
 
     def _advance_key(self, v: Vertex, out: list[Instruction]) -> None:

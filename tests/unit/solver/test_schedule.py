@@ -219,3 +219,21 @@ def test_any_graph_in_any_order_ends_and_runs_each_node_once(world: World, data:
     world.solve()
     assert len(world.ran) == len(set(world.ran))
     assert set(world.ran) <= first | {n.meta.name for n in world.graph.nodes.values()}
+
+
+def test_stages_that_are_copied_one_after_the_other_are_run_at_the_same_time() -> None:
+    graph = Graph()
+    one = run(graph, "one", image(graph))
+    other = run(graph, "other", image(graph))
+    root = copy_from(graph, "second", copy_from(graph, "first", run(graph, "onto", image(graph)), one), other)
+    world = World(graph, root)
+    schedule = Schedule(graph.needed_for((root,)), (root,))
+    todo, running = schedule.start(), []
+    while todo:
+        step = todo.pop()
+        if isinstance(step, Run) and step.node.meta.name != "base":
+            running.append(step)
+        else:
+            todo += world.answer(schedule, step)
+        schedule.validate()
+    assert {step.node.meta.name for step in running} == {"one", "other", "onto"}
