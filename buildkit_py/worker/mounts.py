@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -16,6 +13,7 @@ from buildkit_py.snapshot.tree import Tree
 from buildkit_py.solver.types import Result
 from buildkit_py.source.filetree import FileTree
 from buildkit_py.source.inline import InlineTree
+from buildkit_py.worker.caches import cache_mounts
 from buildkit_py.worker.context import BuildContext
 
 
@@ -25,12 +23,12 @@ def sandbox_mounts(
     """The step's mounts, and the variables that secrets set. Locks are held until ``stack`` ends."""
     mounts: list[SandboxMount] = []
     env: dict[str, str] = {}
-    _lock_caches(ctx, op, stack)
+    caches = cache_mounts(ctx, op, results, stack)
     for mount in op.mounts:
         if mount.kind == "bind":
             mounts.append(_bind(ctx, mount, results))
         elif mount.kind == "cache":
-            mounts.append(_cache(ctx, mount))
+            mounts.append(caches[mount])
         elif mount.kind == "tmpfs":
             mounts.append(SandboxMount("tmpfs", mount.target, readonly=False, size=mount.size, mode=0o1777))
         elif mount.kind == "secret":
@@ -96,37 +94,3 @@ def _secret(ctx: BuildContext, mount: Mount, mounts: list[SandboxMount], env: di
     if mount.target:
         mode = 0o400 if mount.mode < 0 else mount.mode
         mounts.append(SandboxMount("file", mount.target, data=data, mode=mode, uid=mount.uid, gid=mount.gid))
-
-
-def _cache_dir(ctx: BuildContext, mount: Mount) -> str:
-    name = hashlib.sha256(mount.id.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return os.path.join(ctx.root, "cache-mounts", name)
-
-
-def _cache(ctx: BuildContext, mount: Mount) -> SandboxMount:
-    data = os.path.join(_cache_dir(ctx, mount), "data")
-    if not os.path.isdir(data):
-        os.makedirs(os.path.dirname(data), mode=0o700, exist_ok=True)
-        with open(
-            os.path.join(os.path.dirname(data), "id"), "w", encoding="utf-8", errors="surrogateescape"
-        ) as f:
-            f.write(mount.id)
-        try:
-            os.mkdir(data)
-        except FileExistsError:
-            pass
-        else:
-            os.chown(data, mount.uid, mount.gid)
-            os.chmod(data, 0o755 if mount.mode < 0 else mount.mode)
-    return SandboxMount("bind", mount.target, source=data, readonly=mount.readonly)
-
-
-def _lock_caches(ctx: BuildContext, op: Exec, stack: ExitStack) -> None:
-    """Take the locks of ``sharing=locked`` caches in the order of their names, so that two steps that
-    want the same two can't wait for each other."""
-    locked = {_cache_dir(ctx, m) for m in op.mounts if m.kind == "cache" and m.sharing == "locked"}
-    for path in sorted(locked):
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        stack.callback(os.close, fd)
-        fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,0 +1,121 @@
+"""``RUN --mount=type=cache``: directories that outlive the build, in ``cache-mounts/<hash>/`` of the store.
+
+data     what is mounted
+data.*   being filled from ``from=``, renamed to data when whole
+id       the mount's id, for people
+lock     flock(2), held alone by a step that has the cache as locked or private
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from buildkit_py.errors import StepError
+from buildkit_py.llb.ops import Copy, Exec, File, Mount
+from buildkit_py.sandbox.spec import SandboxMount
+from buildkit_py.snapshot.owners import Owners
+from buildkit_py.snapshot.tree import Tree
+from buildkit_py.solver.types import Result
+from buildkit_py.worker.context import BuildContext
+
+_MOST = 100
+"""Private copies of one cache at a time."""
+
+
+def cache_mounts(
+    ctx: BuildContext, op: Exec, results: Sequence[Result], stack: ExitStack
+) -> dict[Mount, SandboxMount]:
+    """A step's caches; those that it has for itself stay locked until ``stack`` ends. Raises StepError."""
+    caches = [m for m in op.mounts if m.kind == "cache"]
+    # In the order of their names, so that two steps that want the same two can't wait for each other.
+    for path in sorted({_path(ctx, m, results) for m in caches if m.sharing == "locked"}):
+        stack.callback(os.close, _lock(path, fcntl.LOCK_EX))
+    return {mount: _cache(ctx, mount, results, stack) for mount in caches}
+
+
+def _path(ctx: BuildContext, mount: Mount, results: Sequence[Result]) -> str:
+    """A cache that starts as something else is another cache."""
+    name = mount.id
+    if mount.input >= 0:
+        result = results[mount.input]
+        name += "\0" + (result if isinstance(result, str) else "")
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    return os.path.join(ctx.root, "cache-mounts", digest)
+
+
+def _lock(path: str, how: int) -> int:
+    """A descriptor that holds a cache's lock. Raises BlockingIOError with LOCK_NB."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, how)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _private(path: str, stack: ExitStack) -> str:
+    """The first copy of a cache that nobody has."""
+    for number in range(_MOST):
+        free = f"{path}-{number}" if number else path
+        try:
+            stack.callback(os.close, _lock(free, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError:
+            continue
+        return free
+    raise StepError(f"more than {_MOST} steps at a time want a private copy of one cache")
+
+
+def _cache(ctx: BuildContext, mount: Mount, results: Sequence[Result], stack: ExitStack) -> SandboxMount:
+    path = _path(ctx, mount, results)
+    if mount.sharing == "private":
+        path = _private(path, stack)
+    data = os.path.join(path, "data")
+    if not os.path.isdir(data):
+        _make(ctx, mount, results, path, data)
+    inside = "" if mount.source == "/" else mount.source
+    return SandboxMount("bind", mount.target, source=data, readonly=mount.readonly, inside=inside)
+
+
+def _make(ctx: BuildContext, mount: Mount, results: Sequence[Result], path: str, data: str) -> None:
+    """The first of several processes that make a cache wins."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    with open(os.path.join(path, "id"), "w", encoding="utf-8", errors="surrogateescape") as f:
+        f.write(mount.id)
+    staged = f"{data}.{os.getpid()}-{os.urandom(4).hex()}"
+    os.mkdir(staged)
+    try:
+        if mount.input >= 0:
+            _fill(ctx, ctx.tree_of(results[mount.input]), staged)
+        os.chown(staged, mount.uid, mount.gid)
+        os.chmod(staged, 0o755 if mount.mode < 0 else mount.mode)
+        os.rename(staged, data)
+    except FileExistsError:
+        shutil.rmtree(staged, ignore_errors=True)
+    except OSError as e:
+        shutil.rmtree(staged, ignore_errors=True)
+        if not os.path.isdir(data):
+            raise StepError(f"the cache {mount.id} cannot be made: {e.strerror}") from e
+
+
+class _Plain:
+    """A directory to copy into; what is recorded of owners, and not beside the files, is lost."""
+
+    def __init__(self, fs: str) -> None:
+        self.fs = fs
+        self.owners = Owners()
+
+
+def _fill(ctx: BuildContext, tree: Tree, folder: str) -> None:
+    from buildkit_py.worker.file import run_file_op
+
+    # A change of mode that changes nothing keeps files from being links to those of the source's layer:
+    # what is in a cache is written in place.
+    action = Copy(0, ("/",), "/", keep_owner=True, chmod="u+")
+    run_file_op(File((action,), base=False), None, [tree], {}, _Plain(folder), ctx.identity)
