@@ -42,11 +42,19 @@ class ExecHandler(Handler):
                     step=node.meta.name,
                     status=status,
                     log=tail,
-                    hint="" if ctx.cancelled else _HINTS.get(status, ""),
+                    hint="" if ctx.cancelled else _hint(op, status),
                 )
             snapshot = ctx.snapshots.commit(staged, parent)
         ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
         return snapshot
+
+
+def _hint(op: Exec, status: int) -> str:
+    if status in (126, 127):
+        from buildkit_py.worker.emulation import missing
+
+        return missing(op.platform) or _HINTS[status]
+    return _HINTS.get(status, "")
 
 
 _HINTS = {
