@@ -25,7 +25,7 @@ def translate(args: Args) -> BuildRequest:
         file=args.text("file"),
         tags=args.texts("tags"),
         target=args.text("target"),
-        build_args=values.variables(args.texts("build_args"), "--build-arg"),
+        build_args=_build_args(args),
         labels=values.pairs(args.texts("labels"), "--label"),
         annotations=values.pairs(args.texts("annotations"), "--annotation", value_needed=True),
         platforms=_listed(args.texts("platforms")),
@@ -46,6 +46,15 @@ def translate(args: Args) -> BuildRequest:
         call=call,
         format=form,
     )
+
+
+def _build_args(args: Args) -> values.Pairs:
+    """SOURCE_DATE_EPOCH of the environment is one where it isn't given, as docker buildx has it."""
+    given = values.variables(args.texts("build_args"), "--build-arg")
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if epoch and "SOURCE_DATE_EPOCH" not in dict(given):
+        given += (("SOURCE_DATE_EPOCH", epoch),)
+    return given
 
 
 def method(args: Args) -> tuple[str, str]:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.digest import Digest, SnapshotID, of_bytes
+from buildkit_py.digest import Digest, of_bytes
 from buildkit_py.engine.contexts import BuildFiles, Locals
 from buildkit_py.engine.diffs import DiffIds
+from buildkit_py.engine.settings import proxies
 from buildkit_py.errors import DockerfileError, StepError, UsageError
+from buildkit_py.exporter import Product
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.image import reference
@@ -52,9 +54,7 @@ def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResult:
         frontend = load(engine, request, files, emit)
         with placed(files):
             results, diffs = run(engine, request, files, frontend, emit)
-        (target,) = frontend.targets
-        snapshot = results[target.root] if target.root else None
-        return finish(engine, request, files, frontend, target, snapshot, diffs, emit)
+        return finish(engine, request, files, frontend, results, diffs, emit)
     finally:
         files.close()
 
@@ -118,6 +118,7 @@ def convert_options(request: BuildRequest, files: BuildFiles) -> ConvertOptions:
         shm_size=request.shm_size,
         ulimits=request.ulimits,
         allow=request.allow,
+        proxy=proxies(),
     )
 
 
@@ -186,21 +187,23 @@ def finish(
     request: BuildRequest,
     files: BuildFiles,
     frontend: FrontendResult,
-    target: BuildTarget,
-    snapshot: SnapshotID | None,
+    results: dict[Digest, Any],
     diffs: DiffIds,
     emit: Emit,
 ) -> BuildResult:
-    """Name the layers, write the config and hand both to the exporters."""
+    """Name the layers, write the configs and hand both to the exporters."""
     outputs = request.outputs or (Output("image"),)
-    config = b""
     with Step(emit, "exporting to " + ", ".join(_SHOWN.get(o.kind, o.kind) for o in outputs)) as step:
         vertex = step.event.digest
-        if any(o.kind not in ("local", "tar") for o in outputs):
-            config = config_bytes(target.config, diffs.wait(snapshot, emit, vertex))
-        result = BuildResult(of_bytes(config) if config else "")
+        result = BuildResult()
         for output in outputs:
-            result = export(engine, request, output, config, target.platform, snapshot, result, emit, vertex)
+            made = tuple(
+                product(engine, request, frontend, target, output, results, diffs, emit, vertex)
+                for target in frontend.targets
+            )
+            if made[0].config and not result.image_id:
+                result = result._replace(image_id=of_bytes(made[0].config))
+            result = export(engine, request, output, made, result, emit, vertex)
     for w in frontend.warnings:
         emit(WarningEvent("", w.message, w.rule, w.path, w.start, w.end, w.url))
     lines = files.lines() if frontend.warnings else ()
@@ -214,13 +217,36 @@ def finish(
 _SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "client directory"}
 
 
+def product(
+    engine: Engine,
+    request: BuildRequest,
+    frontend: FrontendResult,
+    target: BuildTarget,
+    output: Output,
+    results: dict[Digest, Any],
+    diffs: DiffIds,
+    emit: Emit,
+    vertex: str,
+) -> Product:
+    """What one output gets of one platform."""
+    snapshot = results[target.root] if target.root else None
+    if output.get("rewrite-timestamp") in ("true", "1"):
+        from buildkit_py.engine.timestamps import rewritten
+        from buildkit_py.frontends.dockerfile.options import epoch
+
+        latest = epoch(ConvertOptions(dict(request.build_args)))
+        snapshot = rewritten(engine, frontend.graph, target.root, snapshot, latest, emit)
+    config = b""
+    if output.kind not in ("local", "tar"):
+        config = config_bytes(target.config, diffs.wait(snapshot, emit, vertex))
+    return Product(target.platform, snapshot, config, request.tags)
+
+
 def export(
     engine: Engine,
     request: BuildRequest,
     output: Output,
-    config: bytes,
-    platform: str,
-    snapshot: SnapshotID | None,
+    products: tuple[Product, ...],
     result: BuildResult,
     emit: Emit,
     vertex: str,
@@ -228,23 +254,26 @@ def export(
     """Do one ``-o``. The image in the store is done here, without loading what the others need."""
     attributes = dict(output.attributes)
     dest = attributes.pop("dest", "")
+    attributes.pop("rewrite-timestamp", "")
     if output.kind == "cacheonly":
         return result
     if (output.kind == "image" and not attributes) or (output.kind == "docker" and not dest):
-        image_id = engine.images.put(config)
-        emit(StatusEvent(vertex, f"writing image {image_id}", started=time.time(), completed=time.time()))
+        ids = [engine.images.put(made.config) for made in products]
+        for image_id in ids:
+            emit(StatusEvent(vertex, f"writing image {image_id}", started=time.time(), completed=time.time()))
         names = []
         for name in request.tags:
-            names.append(engine.images.tag(name, image_id))
+            # Of several platforms the name means the first: an index has to be made of manifests, and
+            # those are made when layers leave the store.
+            names.append(engine.images.tag(name, ids[0]))
             emit(StatusEvent(vertex, f"naming to {names[-1]}", started=time.time(), completed=time.time()))
         return result._replace(names=tuple(names))
     from buildkit_py import exporter
     from buildkit_py.exporter.spec import OutputSpec
 
     engine.enter()
-    product = exporter.Product(platform, snapshot, config, request.tags)
     spec = OutputSpec(output.kind, dest, attributes)
-    told = exporter.export(spec, (product,), engine.stores, emit, vertex)
+    told = exporter.export(spec, products, engine.stores, emit, vertex)
     names_told = tuple(n for n in told.get("image.name", "").split(",") if n)
     return result._replace(
         digest=told.get("containerimage.digest", result.digest), names=names_told or result.names

@@ -29,8 +29,14 @@ Document = dict[str, Any]
 def call(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResult:
     """Answer ``request.call``. Raises DockerfileError, and what looking up base images raises."""
     engine.share()
-    files = BuildFiles.open(request)
-    resolver = Resolver(engine, request, emit)
+    files = BuildFiles.open(request, engine, emit)
+    try:
+        return _answer(request, files, Resolver(engine, request, emit))
+    finally:
+        files.close()
+
+
+def _answer(request: BuildRequest, files: BuildFiles, resolver: Resolver) -> BuildResult:
     as_json = request.format == "json"
     if request.call == "check":
         return _check(request, files, resolver, as_json)

@@ -49,19 +49,25 @@ class _Item(NamedTuple):
 
 
 def write_tar(
-    fs: str, write: Callable[[bytes], object], *, owners: Owners | None = None, lower: Tree | None = None
+    fs: str,
+    write: Callable[[bytes], object],
+    *,
+    owners: Owners | None = None,
+    lower: Tree | None = None,
+    latest_ns: int | None = None,
 ) -> None:
     """Write the tar of the layer directory ``fs`` to a callable.
 
     ``owners``: what is recorded by path (default: as the layer's ``owners`` file has it). ``lower``: the
     tree below; where it has no directory, an opaque mark, which overlayfs sets on every new directory,
-    is left out. Raises StoreError where a file changes meanwhile or has a name that a layer can't hold.
+    is left out. ``latest_ns``: what every later time becomes. Raises StoreError where a file changes
+    meanwhile or has a name that a layer can't hold.
     """
     if owners is None:
         owners = records.load(fs)
     root = os.open(fs, _DIRECTORY)
     try:
-        writer = TarWriter(write)
+        writer = TarWriter(write) if latest_ns is None else _Clamped(write, latest_ns)
         _LayerWriter(writer, root, owners or Owners(), lower).directory_below("", root)
         writer.close()
     except OSError as e:
@@ -71,7 +77,12 @@ def write_tar(
 
 
 def write_layer(
-    fs: str, write: Callable[[bytes], object], *, owners: Owners | None = None, lower: Tree | None = None
+    fs: str,
+    write: Callable[[bytes], object],
+    *,
+    owners: Owners | None = None,
+    lower: Tree | None = None,
+    latest_ns: int | None = None,
 ) -> DiffID:
     """As write_tar(), with the digest of what is written (buildkit_py.layer.compress takes its own)."""
     hasher = sha256()
@@ -80,13 +91,27 @@ def write_layer(
         hasher.update(data)
         write(data)
 
-    write_tar(fs, hashed, owners=owners, lower=lower)
+    write_tar(fs, hashed, owners=owners, lower=lower, latest_ns=latest_ns)
     return DiffID("sha256:" + hasher.hexdigest())
 
 
 def diff_id(fs: str, *, owners: Owners | None = None, lower: Tree | None = None) -> DiffID:
     """The digest of what write_layer() writes."""
     return write_layer(fs, lambda data: None, owners=owners, lower=lower)
+
+
+class _Clamped(TarWriter):
+    """Knows a latest time."""
+
+    def __init__(self, write: Callable[[bytes], object], latest_ns: int) -> None:
+        super().__init__(write)
+        self._latest_ns = latest_ns
+
+    def add(self, member: Member) -> None:
+        super().add(member._replace(mtime=min(member.mtime, self._latest_ns)))
+
+    def add_file(self, member: Member, fd: int) -> None:
+        super().add_file(member._replace(mtime=min(member.mtime, self._latest_ns)), fd)
 
 
 class _LayerWriter:

@@ -64,8 +64,12 @@ class Conversion:
         resolve: Resolver,
         graph: Graph,
         target_platform: Platform,
+        *,
+        several: bool = False,
     ) -> None:
+        """``several``: other platforms are built beside this one, so that steps are to be told apart."""
         self.dockerfile = dockerfile
+        self._prefix = str(target_platform) if several else ""
         self.options = options
         self.graph = graph
         self.target_platform = target_platform
@@ -168,9 +172,8 @@ class Conversion:
 
     def label(self, stage: Stage) -> str:
         """How progress names a stage; empty for the only, unnamed one."""
-        if stage.name or len(self.stages) == 1:
-            return stage.name
-        return f"stage-{stage.index}"
+        name = stage.name if stage.name or len(self.stages) == 1 else f"stage-{stage.index}"
+        return f"{self._prefix} {name}".strip()
 
     def skips_cache(self, stage: Stage) -> bool:
         wanted = {name.lower() for name in self.options.no_cache_filter}

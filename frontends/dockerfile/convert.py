@@ -27,7 +27,8 @@ def convert(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolv
     wanted = _accept(dockerfile, options)
     graph = Graph()
     resolve = Resolver(images)
-    conversions = [Conversion(dockerfile, options, resolve, graph, p) for p in wanted]
+    several = len(wanted) > 1
+    conversions = [Conversion(dockerfile, options, resolve, graph, p, several=several) for p in wanted]
     targets = tuple(conversion.target() for conversion in conversions)
     warnings = _warnings(conversions[0])
     if any(warning.error for warning in warnings):
@@ -58,10 +59,7 @@ def _accept(dockerfile: Dockerfile, options: ConvertOptions) -> tuple[Platform, 
     if problem is not None:
         raise problem
     _refuse_external_frontend(dockerfile, options)
-    wanted = tuple(dict.fromkeys(_platform(p) for p in options.platforms)) or (platform.host(),)
-    if len(wanted) > 1:
-        unsupported.refuse("platforms", dockerfile, None)
-    return wanted
+    return tuple(dict.fromkeys(_platform(p) for p in options.platforms)) or (platform.host(),)
 
 
 def _warnings(conversion: Conversion) -> tuple[Warning, ...]:

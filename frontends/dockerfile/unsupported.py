@@ -11,9 +11,7 @@ from buildkit_py.frontends.dockerfile.ast import Dockerfile, Range
 
 REFUSED = {
     "device": "RUN --device",
-    "insecure": "RUN --security=insecure",
     "external-frontend": "a frontend image other than docker/dockerfile",
-    "platforms": "building for more than one platform",
 }
 
 

@@ -94,7 +94,6 @@ def _network(state: StageState, instruction: Instruction) -> Network:
 def _security(state: StageState, instruction: Instruction) -> Literal["sandbox", "insecure"]:
     if flag(instruction, "security") != "insecure":
         return "sandbox"
-    state.conversion.refuse("insecure", instruction)
     if "security.insecure" not in state.conversion.options.allow:
         raise state.fail(
             instruction,
