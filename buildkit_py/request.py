@@ -155,8 +155,8 @@ class BuildResult(NamedTuple):
     """Of the manifest or index that was exported or pushed."""
     text: str = ""
     """Of ``--call outline`` and the like: what is printed."""
-    failed: bool = False
-    """Of ``--call check``: the file can't be built, and ``text`` says why."""
+    error: Exception | None = None
+    """Of ``--call check``: why the file can't be built; a JSON ``text`` tells it already."""
 
     def metadata(self) -> dict[str, object]:
         """The document of ``--metadata-file``, by BuildKit's keys."""

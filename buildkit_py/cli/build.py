@@ -183,7 +183,9 @@ def run(args: Args) -> int:
         from buildkit_py.cli import report
 
         report.warnings(result.warnings, checking=checking)
-    return 1 if checking and (result.warnings or result.failed) else 0
+    if result.error is not None and not result.text:
+        raise result.error
+    return 1 if checking and (result.warnings or result.error) else 0
 
 
 def _write_files(args: Args, result: BuildResult) -> None:

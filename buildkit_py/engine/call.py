@@ -14,7 +14,6 @@ from buildkit_py.engine.build import Resolver, convert_options
 from buildkit_py.engine.contexts import BuildFiles
 from buildkit_py.errors import DockerfileError
 from buildkit_py.frontends.dockerfile import convert, outline
-from buildkit_py.frontends.dockerfile.ast import Dockerfile
 from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.llb.result import Warning
 from buildkit_py.progress.events import Emit
@@ -53,26 +52,22 @@ def _answer(request: BuildRequest, files: BuildFiles, resolver: Resolver) -> Bui
 
 
 def _check(request: BuildRequest, files: BuildFiles, resolver: Resolver, as_json: bool) -> BuildResult:
-    if not as_json:
-        found = _lint(parse(files.dockerfile, files.shown), request, files, resolver)
-        return BuildResult(warnings=_shown(found, files))
-    # In JSON, what keeps the file from being checked is a part of the document.
-    error: DockerfileError | None = None
-    found = ()
+    found: tuple[Warning, ...] = ()
+    error: DockerfileError | None
     try:
-        found = _lint(parse(files.dockerfile, files.shown), request, files, resolver)
+        dockerfile = parse(files.dockerfile, files.shown)
+        found, error = convert.examine(dockerfile, convert_options(request, files), resolver)
     except DockerfileError as e:
         error = e
+    result = BuildResult(warnings=_shown(found, files), error=error)
+    if not as_json:
+        if error is not None and not found:
+            raise error
+        return result
     document: Document = {"warnings": [_warning_document(w) for w in found], "sources": _sources(files)}
     if error is not None:
         document["buildError"] = {"message": error.message, "location": _location(error.start, error.end)}
-    return BuildResult(warnings=_shown(found, files), text=_dump(document), failed=error is not None)
-
-
-def _lint(
-    dockerfile: Dockerfile, request: BuildRequest, files: BuildFiles, resolver: Resolver
-) -> tuple[Warning, ...]:
-    return convert.lint(dockerfile, convert_options(request, files), resolver)
+    return result._replace(text=_dump(document))
 
 
 def _shown(found: tuple[Warning, ...], files: BuildFiles) -> tuple[BuildWarning, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from buildkit_py.digest import Digest
-from buildkit_py.errors import DockerfileError, ImageError, NotFoundError, RegistryError
+from buildkit_py.errors import DockerfileError, ImageError, NotFoundError, RegistryError, UsageError
 from buildkit_py.frontends.dockerfile import args, expand, platform, semantics, unsupported
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction, Range, Stage
 from buildkit_py.frontends.dockerfile.instructions import handler
@@ -188,10 +188,12 @@ class Conversion:
         if len(self._converting) >= _MAX_NESTING:
             raise self.fail(wanted_by.range, f"more than {_MAX_NESTING} stages need each other in a row")
         self._converting.append(stage.index)
-        state = begin(self, stage)
-        for instruction in stage.instructions[1:]:
-            handler(instruction.name)(state, instruction)
-        self._converting.pop()
+        try:
+            state = begin(self, stage)
+            for instruction in stage.instructions[1:]:
+                handler(instruction.name)(state, instruction)
+        finally:
+            self._converting.pop()
         self.states[stage.index] = state
         return state
 
@@ -274,7 +276,7 @@ class Conversion:
         """Resolve an image; a failure is an error at the instruction that names it."""
         try:
             return self._resolve(ref, wanted)
-        except (NotFoundError, ImageError, RegistryError) as error:
+        except (NotFoundError, ImageError, RegistryError, UsageError) as error:
             raise self.fail(instruction.range, f"{ref}: {error.message}", hint=error.hint) from error
 
     def image_node(self, found: ResolvedImage, wanted: Platform, meta: Meta) -> Digest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buildkit_py.errors import UsageError
+from buildkit_py.errors import DockerfileError, UsageError
 from buildkit_py.frontends.dockerfile import platform, semantics, unsupported
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Range
 from buildkit_py.frontends.dockerfile.conversion import Conversion, Resolver
@@ -16,7 +16,7 @@ from buildkit_py.llb.result import FrontendResult, ImageResolver, Warning
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.outline import Outline
 
-__all__ = ["ConvertOptions", "convert", "lint", "outline"]
+__all__ = ["ConvertOptions", "convert", "examine", "lint", "outline"]
 
 
 def convert(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver) -> FrontendResult:
@@ -37,12 +37,27 @@ def convert(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolv
 
 
 def lint(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver) -> tuple[Warning, ...]:
-    """What the build checks find, whatever the target; nothing is raised for them. For ``--check``."""
+    """What the build checks find, whatever the target; nothing is raised for them. Raises as convert does."""
+    warnings, error = examine(dockerfile, options, images)
+    if error is not None:
+        raise error
+    return warnings
+
+
+def examine(
+    dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver
+) -> tuple[tuple[Warning, ...], DockerfileError | None]:
+    """For ``--check``: what the build checks find in all stages, and the first thing that makes one of them
+    impossible to build (an image that isn't there, say). Raises DockerfileError where nothing can be said."""
     wanted = _accept(dockerfile, options)
     conversion = Conversion(dockerfile, options, Resolver(images), Graph(), wanted[0])
+    failure: DockerfileError | None = None
     for stage in conversion.stages:
-        conversion.state(stage, stage.instructions[0])
-    return _warnings(conversion)
+        try:
+            conversion.state(stage, stage.instructions[0])
+        except DockerfileError as error:
+            failure = failure or error
+    return _warnings(conversion), failure
 
 
 def outline(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver) -> Outline:

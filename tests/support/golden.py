@@ -15,6 +15,7 @@
         document  top-level fields of the config document that are to be looked at
         history   created_by of this build's entries, "(empty) " before those without a layer
         tree      what the base has not, has otherwise, or (``-``) has and this image has not
+        kind      of output, docker without it; further attributes may follow: docker,a=b
         times     true: the tree's lines show times
         cached    steps that must come from the cache, by their names without ``[2/4]``; ran: not so
         log       texts that progress must show; silent: texts that must not appear anywhere
@@ -225,9 +226,11 @@ def build(pybuild: Pybuild, case: Json, wanted: Json, place: Path, base: trees.I
     archive.unlink(missing_ok=True)
     options = [word.replace("CONTEXT", str(place)) for word in wanted.get("options", ())]
     asks = any(word.startswith(("--check", "--call")) for word in options)
-    output = [] if asks else ["-o", f"type=docker,dest={archive}", "--progress=plain"]
+    kind = "type=" + wanted.get("kind", "docker")
+    output = [] if asks else ["-o", f"{kind},dest={archive}", "--progress=plain"]
     words = ["build", *output, *options, place]
-    result = pybuild(*words, status=None, env={"NO_COLOR": "1", **wanted.get("env", {})})
+    env = {name: value.replace("CONTEXT", str(place)) for name, value in wanted.get("env", {}).items()}
+    result = pybuild(*words, status=None, env={"NO_COLOR": "1", **env})
     return Observed(result, archive, base)
 
 
@@ -239,6 +242,8 @@ def fill(wanted: Json, seen: Observed) -> None:
     if seen.image is None:
         if seen.result.status and "status" not in wanted:
             wanted["error"] = seen.error
+            if seen.result.status != 1:
+                wanted["status"] = seen.result.status
             if ended.endswith("…") and seen.error["message"].startswith(ended[:-1]):
                 wanted["error"]["message"] = ended
         return
