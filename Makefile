@@ -1,7 +1,7 @@
 # One command each, from a fresh clone: what is missing is installed first (scripts/setup.sh says what).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint fuzz bench clean
 SHELL := /bin/bash
 
 # Arguments for pytest: make test ARGS="-k differential"
@@ -25,6 +25,11 @@ test: ## every test, as every kind of user that this machine lets us be
 lint: ## ruff, mypy --strict and the import contract
 	@scripts/venv.sh dev
 	@scripts/lint.sh
+
+fuzz: ## feed the Dockerfile reader nonsense for a while; ARGS="-max_total_time=600"
+	@scripts/venv.sh dev
+	@.venv/bin/python3 -m pip install --quiet --disable-pip-version-check 'atheris>=2.3'
+	@.venv/bin/python3 tests/fuzz/fuzz_dockerfile.py $(or $(ARGS),-max_total_time=45)
 
 bench: ## pybuild beside the builders found here, in turn; ARGS="--quick" for a short look
 	@scripts/venv.sh run
