@@ -166,7 +166,8 @@ def _one_line(text: str) -> str:
 
 
 def _failed(url: str, text: str) -> PybuildError:
-    lines = [line.strip() for line in text[-_MAX_TEXT:].splitlines() if line.strip()]
+    text = text[-_MAX_TEXT:].replace(":\n", ": ")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines[-1:]
     said = "; ".join(told[:3]).replace(url, shown(url))
     said = "".join(c if c.isprintable() else "?" for c in said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -45,3 +46,34 @@ def test_no_place(tmp_path: Path) -> None:
     (tmp_path / "staging").write_text("")
     with pytest.raises(StoreError):
         TemporaryDirectory(str(tmp_path))
+
+
+def test_many_at_once(tmp_path: Path) -> None:
+    """Nobody sweeps what another thread is just making."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(50):
+                with TemporaryDirectory(str(tmp_path)) as made:
+                    (Path(made.path) / "f").touch()
+        except BaseException as e:
+            errors.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert os.listdir(tmp_path / "staging") == []
+
+
+def test_unfinished_ones_are_swept_when_old(tmp_path: Path) -> None:
+    place = tmp_path / "staging/new-x"
+    place.mkdir(parents=True)
+    with TemporaryDirectory(str(tmp_path)):
+        assert place.exists()
+    os.utime(place, (1, 1))
+    with TemporaryDirectory(str(tmp_path)):
+        assert not place.exists()
