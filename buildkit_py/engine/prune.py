@@ -99,7 +99,7 @@ def _records(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
     if not request.dry_run:
         engine.index.forget([r.key for r in gone])
         if not request.unused_for:
-            for part in ("cache-mounts", "contexts"):
+            for part in ("cache-mounts", "contexts", "git"):
                 remove_tree(os.path.join(engine.root, part))
     return tuple(r.name for r in gone)
 
