@@ -42,10 +42,16 @@ def layers_of(image: Image, stores: Stores, method: Method | None = None) -> lis
     if image.manifest is not None:
         return [Layer(each.diff_id, each.chain_id, each.blob) for each in stores.sources.layers(image)]
     types = PREFERENCE if method is None else (_MEDIA_TYPES[method],)
-    return [
-        Layer(diff_id, chain, stores.images.layer_blob(diff_id, types))
-        for diff_id, chain in zip(image.diff_ids, chain_ids(image.diff_ids), strict=True)
-    ]
+    found: list[Layer] = []
+    for diff_id, chain in zip(image.diff_ids, chain_ids(image.diff_ids), strict=True):
+        blob = stores.images.layer_blob(diff_id, types)
+        if blob is None and method is not None:
+            # What came from outside keeps its compression, as it can't be made again.
+            snapshot = stores.snapshots.by_chain_id(chain)
+            if snapshot is None or snapshot.startswith(FOREIGN):
+                blob = stores.images.layer_blob(diff_id, PREFERENCE)
+        found.append(Layer(diff_id, chain, blob))
+    return found
 
 
 def write_blob(

@@ -7,7 +7,7 @@ from typing import Any
 from buildkit_py.digest import Digest
 from buildkit_py.errors import UsageError
 from buildkit_py.exporter import Product, Stores
-from buildkit_py.exporter.push import push
+from buildkit_py.exporter.push import push, push_index
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.image import reference
 from buildkit_py.image.store import Image
@@ -60,13 +60,11 @@ def _push_all(
 ) -> Digest:
     if not names:
         raise UsageError("an image without a name cannot be pushed", hint="name it with -t REGISTRY/NAME:TAG")
-    if len(images) > 1:
-        raise UsageError(
-            "images of several platforms cannot be pushed under one name so far",
-            hint="build and push each platform under a name of its own",
-        )
     digest: Digest | None = None
     for name in names:
-        digest = push(images[0], name, stores, emit, vertex, method=spec.compression, level=spec.level)
+        if len(images) > 1:
+            digest = push_index(images, name, stores, emit, vertex, method=spec.compression, level=spec.level)
+        else:
+            digest = push(images[0], name, stores, emit, vertex, method=spec.compression, level=spec.level)
     assert digest is not None
     return digest

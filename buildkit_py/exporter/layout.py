@@ -72,7 +72,7 @@ class LayoutWriter:
         manifest = self.add_bytes(data)
         media_type = documents.manifest(data).get("mediaType") or media.OCI_MANIFEST
         descriptor = assemble.descriptor(media_type, manifest, len(data))
-        descriptor["platform"] = _platform(image.config)
+        descriptor["platform"] = platform_of(image.config)
         if listed:
             self.list(descriptor, names)
         self._note_for_docker(image, names, blobs)
@@ -152,7 +152,8 @@ def _header(path: str, size: int) -> bytes:
     return bytes(block)
 
 
-def _platform(config: dict[str, Any]) -> documents.PlatformDict:
+def platform_of(config: dict[str, Any]) -> documents.PlatformDict:
+    """As an index names it (OCI image-index.md)."""
     found: documents.PlatformDict = {
         "architecture": config.get("architecture") or "",
         "os": config.get("os") or "linux",

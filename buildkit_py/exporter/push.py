@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from buildkit_py import digest as digests
 from buildkit_py.digest import Digest
 from buildkit_py.errors import NotFoundError, PybuildError, RegistryError, UsageError
 from buildkit_py.exporter import Stores
@@ -47,13 +48,53 @@ def push(
     An image that came from a registry or an archive goes out with the manifest that it came with.
     Raises UsageError, RegistryError, NotFoundError, StoreError.
     """
+    return _Push(image, _tag(ref), stores, emit, vertex, method, level).run()
+
+
+def push_index(
+    images: Sequence[Image],
+    ref: str,
+    stores: Stores,
+    emit: Emit = ignore,
+    vertex: str = "",
+    *,
+    method: Method = "gzip",
+    level: int | None = None,
+) -> Digest:
+    """Push images of several platforms under one tag: the manifests by digest, then the index of them.
+
+    Raises as push() does.
+    """
+    from buildkit_py.exporter.layout import platform_of
+
+    name = _tag(ref)
+    listed: list[documents.DescriptorDict] = []
+    for image in images:
+        pushing = _Push(image, name, stores, emit, vertex, method, level, by_digest=True)
+        pushing.run()
+        pushing.descriptor["platform"] = platform_of(image.config)
+        listed.append(pushing.descriptor)
+    index = assemble.index_bytes(listed)
+    digest = stores.sources.client.put_manifest(
+        name.registry, name.repository, name.tag, index, media.OCI_INDEX
+    )
+    for image in images:
+        stores.images.remember_repo_digest(name.name, digest, image.id)
+    return digest
+
+
+def _tag(ref: str) -> Reference:
     name = reference.parse(ref)
     if name.digest:
         raise UsageError(f"cannot push to {ref}: a digest is not for choosing", hint="push to a tag")
-    return _Push(image, name, stores, emit, vertex, method, level).run()
+    return name
 
 
 class _Push:
+    """``by_digest``: the manifest gets no tag. ``descriptor`` is the manifest's, once run() has ended."""
+
+    descriptor: documents.DescriptorDict
+
     def __init__(
         self,
         image: Image,
@@ -63,7 +104,10 @@ class _Push:
         vertex: str,
         method: Method,
         level: int | None,
+        *,
+        by_digest: bool = False,
     ) -> None:
+        self._by_digest = by_digest
         self._image = image
         self._name = name
         self._stores = stores
@@ -186,9 +230,11 @@ class _Push:
         started = time.time()
         shown = f"pushing manifest for {self._name.familiar}"
         self._emit(StatusEvent(self._vertex, shown, started=started))
+        under = digests.of_bytes(data) if self._by_digest else self._name.tag
         digest = self._client.put_manifest(
-            self._name.registry, self._name.repository, self._name.tag, data, media_type
+            self._name.registry, self._name.repository, under, data, media_type
         )
+        self.descriptor = assemble.descriptor(media_type, digest, len(data))
         self._stores.images.remember_repo_digest(self._name.name, digest, self._image.id)
         self._emit(StatusEvent(self._vertex, shown, started=started, completed=time.time()))
         return digest
