@@ -161,7 +161,7 @@ def _committed(source: GitSource, file: str, services: Services) -> tuple[bytes,
     with _Step(services, f"[internal] load git source {shown(source.url)}"):
         commit = git.resolve(source)
         for name in (file,) if file else NAMES:
-            data = git.read(source, commit, name)
+            data = git.read(source, commit, name, MAX_DOCKERFILE)
             if data is not None:
                 return data, name
     missing = file or NAMES[0]

@@ -128,10 +128,10 @@ class Repositories:
             return False
         return True
 
-    def read(self, op: GitSource, commit: str, path: str) -> bytes | None:
+    def read(self, op: GitSource, commit: str, path: str, limit: int) -> bytes | None:
         """A file of a commit, links inside the repository followed; None where there is none.
 
-        ``path``: below ``op.subdir``. Raises PybuildError.
+        ``path``: below ``op.subdir``; ``limit``: bytes. Raises PybuildError for a larger file.
         """
         inside = "/".join(p for p in (*op.subdir.split("/"), *path.split("/")) if p not in ("", "."))
         if ".." in inside.split("/") or "\n" in inside:
@@ -140,14 +140,15 @@ class Repositories:
             self._have(op, commit, repository)
             told = self._command.output(
                 op.url,
-                ("--git-dir", repository, "cat-file", "--batch", "--follow-symlinks"),
+                ("--git-dir", repository, "cat-file", "--batch-check", "--follow-symlinks"),
                 input=f"{commit}:{inside}\n".encode("utf-8", "surrogateescape"),
             )
-        head, _, data = told.partition(b"\n")
-        fields = head.split(b" ")
-        if len(fields) == 3 and fields[1] == b"blob" and fields[2].isdigit():
-            return data[: int(fields[2])]
-        return None
+            fields = told.decode("utf-8", "surrogateescape").split("\n")[0].split(" ")
+            if len(fields) != 3 or fields[1] != "blob" or not fields[2].isdigit():
+                return None
+            if int(fields[2]) > limit:
+                raise PybuildError(f"{path} of {shown(op.url)} is larger than {limit >> 20} MiB")
+            return self._command.output(op.url, ("--git-dir", repository, "cat-file", "blob", fields[0]))
 
     # files
 

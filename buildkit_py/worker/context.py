@@ -14,6 +14,8 @@ from buildkit_py.progress.events import Emit
 from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from buildkit_py.cache.index import CacheIndex
     from buildkit_py.cache.statcache import StatCache
     from buildkit_py.linux.identity import Identity
@@ -37,6 +39,11 @@ class Services(Protocol):
 
     @property
     def remote(self) -> Remote: ...
+
+    @property
+    def stack(self) -> ExitStack:
+        """What is to be removed when the build ends, however it does."""
+        ...
 
     @property
     def agents(self) -> Agents | None:

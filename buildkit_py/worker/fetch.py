@@ -36,7 +36,7 @@ def fetch(ctx: BuildContext, roots: tuple[Digest, ...], emit: Emit) -> frozenset
 def _fetch_many(ctx: BuildContext, nodes: list[Node], emit: Emit) -> frozenset[Digest]:
     import threading
 
-    _ = ctx.services.remote  # made by one thread
+    _ = ctx.services.remote, ctx.services.stack  # made by one thread
     todo = nodes[::-1]
     done: set[Digest] = set()
     errors: list[BaseException] = []

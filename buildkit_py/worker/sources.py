@@ -110,7 +110,8 @@ class GitHandler(Handler):
         key = self.key(ctx, node, op, ())
         if ctx.index.get(key.digest) is not None and not node.meta.no_cache:
             return False
-        ctx.checkouts[node.digest] = _check_out(ctx, op, key)
+        files = ctx.checkouts[node.digest] = _check_out(ctx, op, key)
+        ctx.services.stack.callback(files.remove)
         return True
 
     def key(self, ctx: BuildContext, node: Node, op: GitSource, inputs: Sequence[Digest]) -> Key:

@@ -140,6 +140,15 @@ def test_refused(me: Pybuild, web: Web, repository: Repository, line: str, messa
     assert list(me.store.glob("staging/*")) == []
 
 
+def test_nothing_is_left_of_a_checkout_that_was_not_needed(
+    me: Pybuild, web: Web, repository: Repository
+) -> None:
+    repository.commit({"f": "1"})
+    text = f"FROM busybox\nRUN false\nADD {web.url}/a.git /x\nADD {web.url}/a.git?keep-git-dir=1 /y\n"
+    me("build", me.context({"Dockerfile": text}), status=1)
+    assert list(me.store.glob("staging/*")) == []
+
+
 def test_archive_that_climbs(me: Pybuild, web: Web) -> None:
     web.pages["/a"] = Page(_tar({"../../up": b"1"}))
     context = me.context({"Dockerfile": f"FROM scratch\nADD --unpack {web.url}/a /d/\n"})

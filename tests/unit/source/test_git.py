@@ -308,13 +308,15 @@ def test_read(served: Web, repository: Repository, check_out: Checkout) -> None:
     )
     op = GitSource(_url(served))
     git = check_out.git
-    assert git.read(op, commit, "Dockerfile") == b"FROM a"
-    assert git.read(op._replace(subdir="d"), commit, "Dockerfile") == b"FROM a"
+    assert git.read(op, commit, "Dockerfile", 100) == b"FROM a"
+    assert git.read(op._replace(subdir="d"), commit, "Dockerfile", 100) == b"FROM a"
     for name in ("out", "up", "none", "d", "d/none", "Dockerfile/x"):
-        assert git.read(op, commit, name) is None, name
+        assert git.read(op, commit, name, 100) is None, name
+    with pytest.raises(PybuildError, match="larger"):
+        git.read(op, commit, "Dockerfile", 5)
     for name in ("../Dockerfile", "a\nb"):
         with pytest.raises(PybuildError):
-            git.read(op, commit, name)
+            git.read(op, commit, name, 100)
 
 
 def test_settings_of_the_user_do_not_count(
