@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from buildkit_py.errors import UnsupportedError, UsageError
+from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
+from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.llb.ops import Copy, Exec, File, ImageSource, InlineSource, LocalSource, Merge, Mkdir
-from tests.unit.frontends.convert.building import Builder
+from tests.unit.frontends.convert.building import Builder, FakeImages
 
 
 def test_run_over_an_image(build: Builder) -> None:
@@ -278,13 +280,7 @@ def test_names_and_places_are_no_identity(build: Builder) -> None:
     assert one.target.root == two.target.root
 
 
-@pytest.mark.parametrize(
-    ("text", "feature"),
-    [
-        ("RUN --device=a/b=c x", "RUN --device"),
-        ("RUN --security=insecure x", "RUN --security=insecure"),
-    ],
-)
+@pytest.mark.parametrize(("text", "feature"), [("RUN --device=a/b=c x", "RUN --device")])
 def test_refused_by_name(build: Builder, text: str, feature: str) -> None:
     error = build.error(f"FROM base\n{text}\n")
     assert isinstance(error, UnsupportedError)
@@ -313,8 +309,15 @@ def test_external_frontend(build: Builder, image: str, fine: bool) -> None:
 
 
 def test_several_platforms(build: Builder) -> None:
-    with pytest.raises(UnsupportedError):
-        build("FROM scratch\n", platforms=("linux/amd64", "linux/arm64"))
+    text = b"FROM base AS one\nRUN x\nFROM scratch\nCOPY --from=one /a /\n"
+    options = ConvertOptions(platforms=("linux/amd64", "linux/arm64"))
+    result = convert(parse(text, "Dockerfile"), options, FakeImages({}))
+    assert [target.platform for target in result.targets] == ["linux/amd64", "linux/arm64"]
+    names = [node.meta.name for node in result.graph.nodes.values()]
+    assert [name for name in names if name.endswith("RUN x")] == [
+        "[linux/amd64 one 2/2] RUN x",
+        "[linux/arm64 one 2/2] RUN x",
+    ]
     with pytest.raises(UsageError):
         build("FROM scratch\n", platforms=("a/b/c/d",))
     build("FROM scratch\n", platforms=("linux/amd64", "amd64"))
