@@ -14,8 +14,8 @@ from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.process import arguments, container_spec
 from buildkit_py.runtime.terminal import Forwarding, serve_terminal
 from buildkit_py.runtime.volumes import VolumeStore, image_volumes
-from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.snapshot.removal import remove_tree
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -16,12 +16,12 @@ from buildkit_py.network.resolv import hosts_text, resolv_text
 from buildkit_py.progress.events import Emit, LogEvent
 from buildkit_py.sandbox.launcher import Running
 from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.snapshot.staging import Staged
 from buildkit_py.snapshot.tree import Tree
 from buildkit_py.solver.types import Result
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.mounts import sandbox_mounts
-from buildkit_py.snapshot.passwd import resolve_user
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOG_TAIL = 20

@@ -8,7 +8,6 @@ from buildkit_py.frontends.dockerfile.instructions.add import is_git, parse_git
 from buildkit_py.llb.ops import Copy, File, GitSource, HttpSource, LocalSource
 from tests.unit.frontends.convert.building import Builder
 
-
 SUM = "sha256:" + "0" * 64
 
 
