@@ -35,6 +35,10 @@ def sandbox_mounts(
             _secret(ctx, mount, mounts, env)
         else:
             _ssh(ctx, mount, mounts, env, stack)
+    if op.devices:
+        from buildkit_py.worker.devices import attach
+
+        attach(op.devices, mounts, env)
     return tuple(mounts), env
 
 

@@ -10,7 +10,6 @@ from buildkit_py.errors import UnsupportedError
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Range
 
 REFUSED = {
-    "device": "RUN --device",
     "external-frontend": "a frontend image other than docker/dockerfile",
 }
 

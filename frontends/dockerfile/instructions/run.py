@@ -105,8 +105,14 @@ def _security(state: StageState, instruction: Instruction) -> Literal["sandbox",
 
 def _devices(state: StageState, instruction: Instruction) -> tuple[str, ...]:
     devices = flag_list(instruction, "device")
-    if devices:
-        state.conversion.refuse("device", instruction)
+    allow = state.conversion.options.allow
+    for device in devices:
+        if "device" not in allow and not any(f"device={part}" in allow for part in device.split(",")):
+            raise state.fail(
+                instruction,
+                f"RUN --device={device} is not allowed",
+                hint=f"allow it with --allow device, or with --allow device={device.partition(',')[0]} alone",
+            )
     return devices
 
 

@@ -280,12 +280,14 @@ def test_names_and_places_are_no_identity(build: Builder) -> None:
     assert one.target.root == two.target.root
 
 
-@pytest.mark.parametrize(("text", "feature"), [("RUN --device=a/b=c x", "RUN --device")])
-def test_refused_by_name(build: Builder, text: str, feature: str) -> None:
-    error = build.error(f"FROM base\n{text}\n")
-    assert isinstance(error, UnsupportedError)
-    assert error.message == f"{feature} is not supported yet"
-    assert (error.start, error.lines[1]) == (2, text)
+def test_devices_are_to_be_allowed(build: Builder) -> None:
+    text = "FROM base\nRUN --device=a/b=c,required x\n"
+    error = build.error(text)
+    assert error.start == 2
+    assert "--allow device=a/b=c" in error.hint
+    for allow in ("device", "device=a/b=c"):
+        (op,) = build(text, allow=(allow,)).ops(Exec)
+        assert op.devices == ("a/b=c,required",)
 
 
 @pytest.mark.parametrize(
