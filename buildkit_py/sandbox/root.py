@@ -177,7 +177,8 @@ class Root:
             view = memoryview(mount.data)
             while view:
                 view = view[os.write(fd, view) :]
-            if mount.uid or mount.gid:
+            # With one id there is nobody else, and everybody may read what that one may.
+            if (mount.uid or mount.gid) and not self._emulated:
                 os.fchown(fd, mount.uid, mount.gid)
             os.fchmod(fd, mount.mode)
         finally:

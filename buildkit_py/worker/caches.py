@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -22,6 +23,7 @@ from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.tree import Tree
 from buildkit_py.solver.types import Result
 from buildkit_py.worker.context import BuildContext
+from buildkit_py.worker.owner import Ownership
 
 _MOST = 100
 """Private copies of one cache at a time."""
@@ -93,8 +95,8 @@ def _make(ctx: BuildContext, mount: Mount, results: Sequence[Result], path: str,
     try:
         if mount.input >= 0:
             _fill(ctx, ctx.tree_of(results[mount.input]), staged)
-        os.chown(staged, mount.uid, mount.gid)
-        os.chmod(staged, 0o755 if mount.mode < 0 else mount.mode)
+        made = stat.S_IFDIR | (0o755 if mount.mode < 0 else mount.mode)
+        Ownership(_Plain(staged), ctx.identity).apply(staged, "", made, mount.uid, mount.gid, 0o777)
         os.rename(staged, data)
     except FileExistsError:
         shutil.rmtree(staged, ignore_errors=True)

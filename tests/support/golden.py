@@ -7,6 +7,7 @@
     archives  further files that are archives: name -> {"form": tar, gz, bz2, xz or zst, "members": lines}
               ("cut": as many bytes of it)
     file      "" where the Dockerfile stands in the context (default), else its path beside it
+    identities  who can build it (default: all; with a single id the kernel has no supplementary groups)
     builds    one or several builds of the same context in one store:
         options   of ``pybuild build``; env: variables of the command
         write     files that are written into the context before: path -> content
@@ -45,6 +46,7 @@ from typing import Any
 import zstandard
 
 from tests.support import filetree, trees
+from tests.support.people import KINDS
 from tests.support.program import REPOSITORY
 from tests.support.runner import Pybuild, Result
 
@@ -63,8 +65,10 @@ _SHOWN = 4096
 Json = dict[str, Any]
 
 
-def folders() -> list[str]:
-    return sorted(p.name for p in FOLDER.iterdir())
+def folders(identity: str = "") -> list[str]:
+    """The folders' names; of those that ``identity`` can build where that is given."""
+    names = sorted(p.name for p in FOLDER.iterdir())
+    return [n for n in names if not identity or identity in load(n).get("identities", KINDS)]
 
 
 def load(name: str) -> Json:
