@@ -217,7 +217,10 @@ COMMAND = Command(
             "--add-host", name="add_hosts", multiple=True, metavar="NAME:IP", help="Add a line to /etc/hosts"
         ),
         option(
-            "--allow", multiple=True, metavar="ENTITLEMENT", help="Allow network.host or security.insecure"
+            "--allow",
+            multiple=True,
+            metavar="ENTITLEMENT",
+            help="Allow network.host, security.insecure, device[=NAME]",
         ),
         option(
             "--annotation", name="annotations", multiple=True, metavar="KEY=VALUE", help="Annotate the image"

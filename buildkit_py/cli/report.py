@@ -31,6 +31,8 @@ AROUND = 2
 """Source lines shown before and after the place of an error."""
 LONGEST_RANGE = 14
 """Lines of a place that are shown; of a longer one (a heredoc) the middle is left out."""
+EXCERPT = 3
+"""Source lines shown under a warning of a build."""
 RULE = "-" * 20
 
 
@@ -177,6 +179,7 @@ def render_warnings(found: Sequence[BuildWarning], *, checking: bool, style: Sty
         for item in found:
             rule = f"{item.rule}: " if item.rule else ""
             out.append(f" - {rule}{clean(item.message)}" + (f" (line {item.start})" if item.start else ""))
+            out += _excerpt(item, style)
         return "\n".join(out) + "\n"
     out = []
     for item in found:
@@ -185,6 +188,16 @@ def render_warnings(found: Sequence[BuildWarning], *, checking: bool, style: Sty
         out += [*place(item.path, item.start, item.end, 0, item.lines, style), ""]
     out.append(_verdict(len(found)))
     return "\n".join(out) + "\n"
+
+
+def _excerpt(item: BuildWarning, style: Style) -> list[str]:
+    """The first source lines that a warning is about."""
+    if not 0 < item.start <= len(item.lines):
+        return []
+    last = min(max(item.start, item.end), len(item.lines), item.start + EXCERPT - 1)
+    numbers = range(item.start, last + 1)
+    out = [f"{style.dim}{n:7} | {_expanded(item.lines[n - 1])}".rstrip() + style.off for n in numbers]
+    return out + ([f"{style.dim}        | …{style.off}"] if last < item.end else [])
 
 
 def _verdict(count: int) -> str:
