@@ -69,6 +69,9 @@ def refuse(request: BuildRequest) -> None:
     for option, given in refused.items():
         if given:
             raise UsageError(f"{option} is not supported yet", hint="leave it out")
+    rewrites = any(o.get("rewrite-timestamp") in _YES for o in request.outputs)
+    if rewrites and not dict(request.build_args).get("SOURCE_DATE_EPOCH"):
+        raise UsageError("rewrite-timestamp needs a time", hint="give --build-arg SOURCE_DATE_EPOCH=SECONDS")
     for name in request.tags:
         if reference.parse(name).digest:
             raise UsageError(f"-t {name}: a digest is not for choosing", hint="name the image by a tag")
@@ -214,6 +217,7 @@ def finish(
     )
 
 
+_YES = ("true", "1")
 _SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "client directory"}
 
 
@@ -230,7 +234,7 @@ def product(
 ) -> Product:
     """What one output gets of one platform."""
     snapshot = results[target.root] if target.root else None
-    if output.get("rewrite-timestamp") in ("true", "1"):
+    if output.get("rewrite-timestamp") in _YES:
         from buildkit_py.engine.timestamps import rewritten
         from buildkit_py.frontends.dockerfile.options import epoch
 
