@@ -14,18 +14,21 @@
 user=${BENCH_USER:-pybuild-ids}
 work=$(mktemp -d "${BENCH_WORK:-/var/tmp}/pybuild-bench.XXXXXX")
 chmod 755 "$work"
+# podman takes no path of more than 50 characters for its run-time files: the work is seen at a short one.
+disk=$(mktemp -d /tmp/b.XXXX)
 loop=''
 
 clean_up() {
     local status=$?
     trap - EXIT
     trap '' INT TERM
-    cp "$work"/*/result.md "$work"/*/result.json "$repo/benchmarks/results/" 2>/dev/null || true
-    if [ -n "$loop" ]; then
-        umount "$work/disk" 2>/dev/null || umount --lazy "$work/disk" || true
-        losetup --detach "$loop" || true
+    cp "$disk"/w/result.md "$disk"/w/result.json "$repo/benchmarks/results/" 2>/dev/null || true
+    if mountpoint --quiet "$disk"; then
+        umount "$disk" 2>/dev/null || umount --lazy "$disk" || true
     fi
+    [ -z "$loop" ] || losetup --detach "$loop" || true
     rm -rf "$work"
+    rmdir "$disk"
     exit "$status"
 }
 trap clean_up EXIT
@@ -45,24 +48,47 @@ if ! journaled; then
     truncate --size=45G "$work/disk.img"
     mkfs.ext4 -q -F -J size=256 -i 8192 -E lazy_itable_init=0,lazy_journal_init=0,nodiscard "$work/disk.img"
     loop=$(losetup --find --show --direct-io=on "$work/disk.img")
-    mount "$loop" "$work/disk"
+    mount "$loop" "$disk"
+else
+    mount --bind "$work/disk" "$disk"
 fi
-chmod 755 "$work/disk"
+chmod 755 "$disk"
 
 # The program must be readable by the user: a copy of the virtual environment serves where the checkout is not.
 command="$repo/.venv/bin/pybuild"
 if ! setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups env -i "$command" --version >/dev/null 2>&1; then
     say "$user can't read $repo: copying the program"
     mkdir "$work/program"
-    cp -rL "$repo/buildkit_py" "$work/program/"
-    cp -r "$repo"/.venv/lib/python3*/site-packages/. "$work/program/"
+    # With their times: a compiled file is used only where its source is as old as it says.
+    cp -rLp "$repo/buildkit_py" "$work/program/"
+    cp -rp "$repo"/.venv/lib/python3*/site-packages/. "$work/program/"
     chmod -R a+rX "$work/program"
     python=$(readlink -f "$repo/.venv/bin/python3")
-    printf '#!/bin/sh\nexec env PYTHONPATH=%s %s -m buildkit_py.cli "$@"\n' "$work/program" "$python" >"$work/pybuild"
+    # As pip's console scripts are, so that starting it costs the same.
+    printf '#!%s\nimport sys\nsys.path.insert(0, "%s")\nfrom buildkit_py.cli import main\nsys.exit(main())\n' \
+        "$python" "$work/program" >"$work/pybuild"
     chmod 755 "$work/pybuild"
     command=$work/pybuild
 fi
+# bench.py's four registries stand on neighbouring ports.
+port=$(python3 - <<'PYTHON'
+import socket, sys
+for base in range(5610, 9000, 10):
+    sockets = [socket.socket() for _ in range(4)]
+    try:
+        for n, s in enumerate(sockets):
+            s.bind(("127.0.0.1", base + n))
+    except OSError:
+        continue
+    finally:
+        for s in sockets:
+            s.close()
+    print(base)
+    sys.exit()
+sys.exit("no four free ports in a row")
+PYTHON
+)
 unset PYTHONDONTWRITEBYTECODE PYTHONPATH
 export PYBUILD=$command
 say "results: benchmarks/results/"
-/usr/bin/env python3 "$repo/benchmarks/bench.py" --work "$work/disk/w" --user "$user" "$@"
+/usr/bin/env python3 "$repo/benchmarks/bench.py" --work "$disk/w" --user "$user" --port "$port" "$@"
