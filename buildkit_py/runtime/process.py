@@ -8,8 +8,8 @@ from buildkit_py.errors import PybuildError
 from buildkit_py.network.resolv import hosts_text, resolv_text
 from buildkit_py.request import RunRequest
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
-from buildkit_py.snapshot.tree import Tree
 from buildkit_py.snapshot.passwd import resolve_user
+from buildkit_py.snapshot.tree import Tree
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

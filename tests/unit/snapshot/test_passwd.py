@@ -6,8 +6,8 @@ import pytest
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.snapshot.dirtree import DirTree
-from buildkit_py.worker.owner import resolve_owner
 from buildkit_py.snapshot.passwd import groups, resolve_user, users
+from buildkit_py.worker.owner import resolve_owner
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/sh

@@ -203,8 +203,7 @@ def worlds(draw: st.DrawFn) -> World:
                 copy_from(graph, f"copy {i}", draw(st.sampled_from(nodes)), draw(st.sampled_from(nodes)))
             )
     picks = draw(st.lists(st.integers(0, 50), max_size=200))
-    world = World(graph, nodes[-1], lambda n: picks.pop() if picks else n - 1)
-    return world
+    return World(graph, nodes[-1], lambda n: picks.pop() if picks else n - 1)
 
 
 @given(worlds(), st.data())

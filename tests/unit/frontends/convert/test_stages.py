@@ -156,7 +156,10 @@ def test_directory_as_base(build: Builder) -> None:
 
 def test_contexts_that_are_fetched(build: Builder) -> None:
     contexts = {"g": "https://u:p@a.example/b.git#v1", "h": "https://a.example/b.tar"}
-    sources = {"g": GitSource("https://u:p@a.example/b.git", "v1"), "h": HttpSource("https://a.example/b.tar")}
+    sources = {
+        "g": GitSource("https://u:p@a.example/b.git", "v1"),
+        "h": HttpSource("https://a.example/b.tar"),
+    }
     built = build("FROM g\nCOPY --from=h b.tar /\n", contexts=contexts, sources=sources)
     assert built.ops(GitSource) == [sources["g"]]
     assert built.ops(HttpSource) == [sources["h"]]
