@@ -75,8 +75,10 @@ class _Driver:
             raise
 
     def _drain(self) -> None:
-        """End what runs; what ends by that is shown as canceled. An interrupt while waiting asks again, and does
-        not abandon a running step."""
+        """End what runs; what ends by that is shown as canceled.
+
+        An interrupt while waiting asks again, and does not abandon a running step.
+        """
         self.cancelled = True
         self.ops.cancel()
         while self.running and self.answers is not None:
