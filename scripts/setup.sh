@@ -88,6 +88,17 @@ next_free_id() {
     awk -F: 'BEGIN { n = 100000 } { if ($2 + $3 > n) n = $2 + $3 } END { print n }' "$1" 2>/dev/null || echo 100000
 }
 
+# 0666 is what udev gives it: whoever opens it gets an interface in a namespace of theirs and nothing else.
+open_tun() {
+    [ -c /dev/net/tun ] && ! [ -w /dev/net/tun ] || return 0
+    if have sudo; then
+        say "opening /dev/net/tun to all users, for private networks (chmod 0666, until the next boot)"
+        as_root chmod 0666 /dev/net/tun
+    else
+        say "/dev/net/tun is closed to you and there is no sudo: tests of private networks will fail"
+    fi
+}
+
 make_test_users() {
     local user
     for user in "$user_ids" "$user_single"; do
@@ -146,6 +157,7 @@ case "${1:-}" in
             make_test_users
         else
             give_subordinate_ids "$(id -un)"
+            open_tun
         fi
         ;;
     apparmor) allow_user_namespaces ;;

@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept: list[pytest.Item] = []
     dropped: list[pytest.Item] = []
     for item in items:
-        kinds = set(KINDS) & set(getattr(item, "fixturenames", ()))
+        kinds = {_kind_of(name) for name in getattr(item, "fixturenames", ())} - {""}
         callspec = getattr(item, "callspec", None)
         if callspec and "each_identity" in callspec.params:
             kinds.add(callspec.params["each_identity"])
@@ -50,6 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
         config.stash[DESELECTED] = len(dropped)
         config.hook.pytest_deselected(items=dropped)
+
+
+def _kind_of(fixture: str) -> str:
+    """The kind of user that a fixture stands for, by its name: ``ids``, ``single_sandbox``."""
+    first = fixture.partition("_")[0]
+    return first if fixture in KINDS or first in ("ids", "single") else ""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

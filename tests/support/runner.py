@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from tests.support.people import Person
 from tests.support.program import Program, program
+from tests.support.removal import remove
 
 TIMEOUT = 300.0
 LONG_AGO = 1_700_000_000
@@ -133,13 +134,4 @@ class Pybuild:
 
     def remove(self) -> None:
         """Delete the folder, files of subordinate ids included."""
-        if os.geteuid() != 0 and self.store.exists():
-            script = (
-                "import shutil, sys\nfrom buildkit_py.linux import userns\nuserns.enter()\n"
-                "shutil.rmtree(sys.argv[1])\n"
-            )
-            import sys
-
-            subprocess.run([sys.executable, "-c", script, str(self.store)], check=False)
-        # Ten times as fast as shutil.rmtree on the stores of the larger examples.
-        subprocess.run(["rm", "-rf", self.folder], check=True)
+        remove(self.folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import pytest
 
 from tests.support.people import Person, person
 from tests.support.program import program
+from tests.support.removal import remove
 
 DRIVER = Path(__file__).with_name("driver.py")
 
@@ -94,7 +94,7 @@ def make_sandboxes(workshop: Path) -> Iterator[Callable[[str], Sandboxes]]:
 
     yield make
     for folder in made:
-        shutil.rmtree(folder)
+        remove(folder)
 
 
 @pytest.fixture
