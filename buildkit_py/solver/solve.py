@@ -17,6 +17,7 @@ from buildkit_py.solver.schedule import FindContentKey, FindKey, Instruction, Lo
 from buildkit_py.solver.types import Ops, Result
 
 if TYPE_CHECKING:
+    import threading
     from queue import SimpleQueue
 
 _T = TypeVar("_T")
@@ -48,7 +49,9 @@ class _Driver:
         self.ops = ops
         self.answers: SimpleQueue[_Answer] | None = None
         self.emit = emit
+        self.threads: list[threading.Thread] = []
         self.running = 0
+        """Instructions that a thread was made for and whose answer was not taken yet."""
         self.cancelled = False
         self.shown: set[Digest] = set()
         self.quiet: frozenset[Digest] = frozenset()
@@ -77,16 +80,19 @@ class _Driver:
     def _drain(self) -> None:
         """End what runs; what ends by that is shown as canceled.
 
-        An interrupt while waiting asks again, and does not abandon a running step.
+        The threads are waited for, not their answers: an interrupt may have come between the taking of an
+        answer and the counting of it. Another interrupt asks again, and does not abandon a running step.
         """
-        self.cancelled = True
-        self.ops.cancel()
-        while self.running and self.answers is not None:
+        while True:
             try:
-                self.answers.get()
-                self.running -= 1
-            except KeyboardInterrupt:
+                self.cancelled = True
                 self.ops.cancel()
+                for thread in self.threads:
+                    if thread.ident is not None:
+                        thread.join()
+                return
+            except KeyboardInterrupt:
+                continue
 
     def _start(self, step: Instruction) -> None:
         self.ops.prepare()
@@ -104,12 +110,9 @@ class _Driver:
                 answers.put((step, e))
 
         thread = threading.Thread(target=work, name=f"step {step.node.meta.name[:40]}", daemon=True)
+        self.threads.append(thread)
         self.running += 1
-        try:
-            thread.start()
-        except BaseException:
-            self.running -= 1
-            raise
+        thread.start()
 
     def _carry_out(self, step: Instruction) -> Callable[[], list[Instruction]]:
         """Do the work of one instruction; return the report to the schedule, to be made on its thread."""
