@@ -156,7 +156,9 @@ def test_ended_at_any_moment(pybuild: Pybuild, me: Pybuild, sign: signal.Signals
     dice = random.Random(f"{sign} {pybuild.person.kind}")
     for attempt in range(8):
         with pybuild.start("build", "--progress=plain", "-t", "busy", context) as process:
-            time.sleep(dice.uniform(0.02, 1.2))
+            # Before its first word the interpreter itself may still be starting, and answers as it likes.
+            wait_for_line(process, "#1")
+            time.sleep(dice.uniform(0, 1.2))
             if process.poll() is None:
                 process.send_signal(sign)
             _, stderr = process.communicate(timeout=30)
