@@ -21,7 +21,8 @@ RUN --mount=type=bind,from=One,target=/x --mount=type=cache,target=/y c
 
 def test_edges() -> None:
     graph = instruction_dag(parse(FILE))
-    assert {(a, b): kind for a, b, kind in graph.edges(data="kind")} == {
+    edges: list[tuple[int, int, str]] = list(graph.edges(data="kind"))
+    assert {(a, b): kind for a, b, kind in edges} == {
         (1, 2): "order",
         (2, 3): "order",
         (3, 4): "from",
