@@ -42,7 +42,7 @@ OP = File(
         Copy(2, ("out",), "/out", keep_owner=True),
         Copy(2, ("out/tool",), "/usr/bin/", keep_owner=True, chown="3:4"),
         Copy(1, ("some.tar",), "/unpacked/", unpack="auto"),
-        Mkdir("/work/dir", user="app"),
+        Mkdir("/srv/dir", user="app"),
     )
 )
 

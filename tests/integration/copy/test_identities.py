@@ -63,6 +63,6 @@ def test_every_identity_copies_alike(workshop: Path) -> None:
     assert tree["usr/bin/tool"] == ("0o100755", 3, 4, 0)
     assert tree["unpacked/a"] == ("0o104755", 77, 77, 0)
     assert tree["unpacked/c"] == ("0o24755", 0, 0, os.makedev(1, 5))
-    assert tree["work/dir"] == ("0o40755", 1000, 50, 0)
+    assert tree["srv/dir"] == ("0o40755", 1000, 50, 0)
     assert results["ids"] == results["root"]
     assert results["single"] == results["root"]
