@@ -8,7 +8,14 @@ from __future__ import annotations
 import json
 
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction
-from buildkit_py.frontends.dockerfile.words import SPACE, json_strings, split_quoted
+from buildkit_py.frontends.dockerfile.words import (
+    SPACE,
+    heredoc_openers,
+    json_strings,
+    split_blanks,
+    split_first,
+    split_quoted,
+)
 
 _PAIRS = ("env", "label")
 
@@ -79,9 +86,29 @@ def _arguments(instruction: Instruction, escape: str) -> str:
         line = " ".join(pairs)
         return line if split_quoted(line, escape) == pairs else " ".join(args)
     line = " ".join(args)
+    if instruction.name in ("add", "copy") and _delimiters(line) != [
+        heredoc.name for heredoc in instruction.heredocs
+    ]:
+        line = _as_written(instruction)
     if line.startswith("[") and instruction.name in ("add", "copy", "volume") and _is_json(line):
         return "\v".join(args)
     return line
+
+
+def _delimiters(line: str) -> list[str]:
+    return [opener.name for opener in heredoc_openers(line)]
+
+
+def _as_written(instruction: Instruction) -> str:
+    """The arguments with the blanks that the file has between them.
+
+    What looks for heredocs lets a backslash take one blank along (``\\ <<EOF`` opens none), what splits words
+    does not: so the number of blanks is part of the tree there.
+    """
+    rest = instruction.text
+    for _ in range(len(split_blanks(rest)) - len(instruction.args)):
+        rest = split_first(rest)[1]
+    return rest.strip(SPACE)
 
 
 def _array(strings: tuple[str, ...]) -> str:

@@ -54,6 +54,9 @@ def test_the_canonical_form() -> None:
     "text",
     [
         "FROM a\nRUN x \\\v\nRUN y\n",
+        "FROM a\nCOPY \\\t  <<E \\\n  /x\na\nE\n",
+        "FROM a\nCOPY \\ <<E /x\n",
+        "FROM a\nONBUILD COPY --from=b \\\t\t<<E /x\na\nE\n",
         "FROM a\nENV a b\\\v\n",
         "FROM a\nFOO\\\v\n",
         'FROM a\nCOPY ["a",\v"b"]\n',
