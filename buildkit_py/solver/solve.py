@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import threading
     from queue import SimpleQueue
 
+LOOK_FOR_SIGNALS = 0.5
+"""Seconds."""
+
 _T = TypeVar("_T")
 _Answer = tuple[Instruction, "Callable[[], list[Instruction]] | BaseException"]
 
@@ -67,8 +70,8 @@ class _Driver:
                         self._start(step)
                     else:
                         todo.extend(self._carry_out(step)())
-                if self.running and self.answers is not None:
-                    _, answer = self.answers.get()
+                if self.running:
+                    answer = self._next_answer()
                     self.running -= 1
                     if isinstance(answer, BaseException):
                         raise answer
@@ -76,6 +79,21 @@ class _Driver:
         except BaseException:
             self._drain()
             raise
+
+    def _next_answer(self) -> Callable[[], list[Instruction]] | BaseException:
+        """Wait for a thread to answer.
+
+        Not without an end: an interrupt that comes between the interpreter's last look for signals and the
+        moment at which this thread blocks would not be seen before the next answer.
+        """
+        from queue import Empty
+
+        assert self.answers is not None
+        while True:
+            try:
+                return self.answers.get(timeout=LOOK_FOR_SIGNALS)[1]
+            except Empty:
+                continue
 
     def _drain(self) -> None:
         """End what runs; what ends by that is shown as canceled.

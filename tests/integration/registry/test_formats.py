@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 import tarfile
 from pathlib import Path
 
@@ -129,7 +130,9 @@ def test_podman(workbench: WorkbenchMaker, tmp_path: Path) -> None:
     here, there = workbench(), workbench()
     product, image = here.build("app:1")
     here.export(f"type=docker,dest={tmp_path}/ours.tar", product)
-    podman = ("podman", "--root", tmp_path / "p", "--runroot", tmp_path / "r", "--storage-driver", "vfs")
+    # podman takes no runroot whose path is longer than 50 characters.
+    runroot = tempfile.mkdtemp(prefix="podman-")
+    podman = ("podman", "--root", tmp_path / "p", "--runroot", runroot, "--storage-driver", "vfs")
     try:
         run(*podman, "load", "-q", "-i", tmp_path / "ours.tar")
         assert run(*podman, "images", "-q", "--no-trunc").strip() == image.id
@@ -141,6 +144,7 @@ def test_podman(workbench: WorkbenchMaker, tmp_path: Path) -> None:
             assert bench.files(bench.sources.unpack(found.id)) == here.files(product.snapshot)
     finally:
         shutil.rmtree(tmp_path / "p", ignore_errors=True)
+        shutil.rmtree(runroot, ignore_errors=True)
 
 
 def test_saving_what_was_loaded(workbench: WorkbenchMaker, tmp_path: Path) -> None:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import _thread
+import os
+import signal
+import sys
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +34,7 @@ class Fake:
         self.started = threading.Semaphore(0)
         self.cancels = 0
         self.interrupt_at = ""
+        self.signal_at = ""
 
     def prepare(self) -> None:
         assert self.ran or threading.active_count() >= 1
@@ -51,6 +57,9 @@ class Fake:
         self.started.release()
         if name == self.interrupt_at:
             _thread.interrupt_main()
+        if name == self.signal_at:
+            wait_until_main_thread_blocks()
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         if name in self.waiting:
             assert self.gate.wait(20)
             if self.cancels:
@@ -64,6 +73,17 @@ class Fake:
     def cancel(self) -> None:
         self.cancels += 1
         self.gate.set()
+
+
+def wait_until_main_thread_blocks() -> None:
+    """In the driver: asleep there, many looks in a row (proc(5), stat field 3)."""
+    main = threading.main_thread()
+    looks = 0
+    while looks < 50:
+        frame = sys._current_frames()[main.ident or 0]
+        state = Path(f"/proc/self/task/{main.native_id}/stat").read_text().rpartition(")")[2].split()[0]
+        looks = looks + 1 if state == "S" and frame.f_code.co_filename == solve.__code__.co_filename else 0
+        os.sched_yield()
 
 
 def graph_of(*names: str) -> tuple[Graph, Digest]:
@@ -131,6 +151,17 @@ def test_an_interrupt_ends_what_runs(at: str) -> None:
         run(ops, *graph_of("a", "b"))
     assert ops.cancels
     assert "join" not in ops.ran
+
+
+def test_an_interrupt_that_does_not_wake_the_main_thread_is_seen() -> None:
+    """As one that comes just before that thread blocks: the thread that runs the handler is another."""
+    ops = Fake()
+    ops.signal_at, ops.waiting = "a", {"a", "b"}
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(ops, *graph_of("a", "b"))
+    assert ops.cancels
+    assert time.monotonic() - began < 10
 
 
 def test_a_build_where_all_is_cached_makes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
