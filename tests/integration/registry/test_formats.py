@@ -8,8 +8,8 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
