@@ -10,8 +10,7 @@ def run(args: Args) -> int:
 
     engine = Engine()
     try:
-        image = engine.images.find(args.text("source"))
-        engine.images.tag(args.text("target"), image.id)
+        engine.images.retag(args.text("source"), args.text("target"))
     finally:
         engine.close()
     return 0

@@ -217,6 +217,15 @@ def finish(
     )
 
 
+def name_images(engine: Engine, ids: list[Digest], names: tuple[str, ...]) -> list[str]:
+    if len(ids) == 1:
+        return [engine.images.tag(name, ids[0]) for name in names]
+    from buildkit_py.exporter.image import name_all
+
+    images = [image for image in map(engine.images.by_id, ids) if image is not None]
+    return name_all(engine.images, images, names)
+
+
 _YES = ("true", "1")
 _SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "client directory"}
 
@@ -265,12 +274,9 @@ def export(
         ids = [engine.images.put(made.config) for made in products]
         for image_id in ids:
             emit(StatusEvent(vertex, f"writing image {image_id}", started=time.time(), completed=time.time()))
-        names = []
-        for name in request.tags:
-            # Of several platforms the name means the first: an index has to be made of manifests, and
-            # those are made when layers leave the store.
-            names.append(engine.images.tag(name, ids[0]))
-            emit(StatusEvent(vertex, f"naming to {names[-1]}", started=time.time(), completed=time.time()))
+        names = name_images(engine, ids, request.tags)
+        for name in names:
+            emit(StatusEvent(vertex, f"naming to {name}", started=time.time(), completed=time.time()))
         return result._replace(names=tuple(names))
     from buildkit_py import exporter
     from buildkit_py.exporter.spec import OutputSpec

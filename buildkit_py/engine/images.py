@@ -41,14 +41,19 @@ def pull(engine: Engine, ref: str, emit: Emit, platform: str) -> Image:
 
 
 def push(engine: Engine, ref: str, emit: Emit) -> Digest:
-    """Send an image under the name it has here; return its manifest's digest."""
-    from buildkit_py.exporter.push import push
+    """Send an image under the name it has here, with all platforms of it that are here.
+
+    Returns the digest of its manifest, or of the index of several.
+    """
+    from buildkit_py.exporter.push import push, push_index
 
     engine.share()
-    image = engine.images.find(ref)
+    images = engine.images.platforms(ref)
     engine.enter()
     with _Step(emit, f"pushing {ref}") as vertex:
-        return push(image, ref, engine.stores, emit, vertex)
+        if len(images) > 1:
+            return push_index(images, ref, engine.stores, emit, vertex)
+        return push(images[0], ref, engine.stores, emit, vertex)
 
 
 def save(engine: Engine, names: Sequence[str], dest: str, form: str) -> None:
@@ -56,9 +61,9 @@ def save(engine: Engine, names: Sequence[str], dest: str, form: str) -> None:
     from buildkit_py.exporter.save import save
 
     engine.share()
-    images = [(engine.images.find(name), name) for name in names]
+    found = [(engine.images.platforms(name), name) for name in names]
     engine.enter()
-    wanted = [(image, (name,) if name in _named(image, name) else ()) for image, name in images]
+    wanted = [(images, _named(images[0], name)) for images, name in found]
     save(wanted, dest, engine.stores, docker=form == "docker")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from buildkit_py.digest import Digest
@@ -10,15 +11,14 @@ from buildkit_py.exporter import Product, Stores
 from buildkit_py.exporter.push import push, push_index
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.image import reference
-from buildkit_py.image.store import Image
+from buildkit_py.image.store import Image, ImageStore
 from buildkit_py.progress.events import Emit
 
 
 def store(products: tuple[Product, ...], stores: Stores, names: tuple[str, ...]) -> list[Image]:
     """Put the products into the store and name them; the images in the same order.
 
-    One platform: the names mean the image. Several: pybuild keeps each; the names mean the one of the
-    first platform, as an index needs manifests, which are made when layers leave the store.
+    One platform: the names mean the image. Several: they mean an index of all of them.
     """
     images: list[Image] = []
     for product in products:
@@ -26,9 +26,16 @@ def store(products: tuple[Product, ...], stores: Stores, names: tuple[str, ...])
         found = stores.images.by_id(image_id)
         assert found is not None
         images.append(found)
-    for name in names:
-        stores.images.tag(name, images[0].id)
+    name_all(stores.images, images, names)
     return images
+
+
+def name_all(store: ImageStore, images: Sequence[Image], names: Sequence[str]) -> list[str]:
+    """Let each name mean the image, or the index of several; the normalised names."""
+    if len(images) == 1:
+        return [store.tag(name, images[0].id) for name in names]
+    index = store.put_index(images)
+    return [store.tag(name, index, "index") for name in names]
 
 
 def names_of(spec: OutputSpec, products: tuple[Product, ...]) -> tuple[str, ...]:

@@ -72,10 +72,28 @@ class LayoutWriter:
         manifest = self.add_bytes(data)
         media_type = documents.manifest(data).get("mediaType") or media.OCI_MANIFEST
         descriptor = assemble.descriptor(media_type, manifest, len(data))
-        descriptor["platform"] = platform_of(image.config)
+        descriptor["platform"] = documents.platform_of(image.config)
         if listed:
             self.list(descriptor, names)
         self._note_for_docker(image, names, blobs)
+        return descriptor
+
+    def add_index(
+        self,
+        images: Sequence[Image],
+        stores: Stores,
+        names: Sequence[str],
+        *,
+        method: Method = "gzip",
+        level: int | None = None,
+    ) -> DescriptorDict:
+        """Add images of several platforms as one index under the names; return the index's descriptor."""
+        listed = [
+            self.add_image(image, stores, names, method=method, level=level, listed=False) for image in images
+        ]
+        index = assemble.index_bytes(listed)
+        descriptor = assemble.descriptor(media.OCI_INDEX, self.add_bytes(index), len(index))
+        self.list(descriptor, names)
         return descriptor
 
     def list(self, descriptor: DescriptorDict, names: Sequence[str]) -> None:
@@ -150,14 +168,3 @@ def _header(path: str, size: int) -> bytes:
     block[_CHECKSUM] = b" " * 8
     block[_CHECKSUM] = b"%06o\0 " % sum(block)
     return bytes(block)
-
-
-def platform_of(config: dict[str, Any]) -> documents.PlatformDict:
-    """As an index names it (OCI image-index.md)."""
-    found: documents.PlatformDict = {
-        "architecture": config.get("architecture") or "",
-        "os": config.get("os") or "linux",
-    }
-    if config.get("variant"):
-        found["variant"] = config["variant"]
-    return found

@@ -10,9 +10,7 @@ from buildkit_py.exporter import Product, Stores, output
 from buildkit_py.exporter.image import names_of
 from buildkit_py.exporter.layout import LayoutWriter
 from buildkit_py.exporter.spec import OutputSpec
-from buildkit_py.image import assemble
 from buildkit_py.image.store import Image
-from buildkit_py.oci import media
 from buildkit_py.progress.events import Emit
 
 
@@ -29,17 +27,12 @@ def write(spec: OutputSpec, products: tuple[Product, ...], stores: Stores, *, do
     names = names_of(spec, products)
     with output.opened(spec.dest, stores.content) as fd:
         writer = LayoutWriter(fd, docker=docker)
-        alone = len(products) == 1
         images = [_image(product, stores) for product in products]
-        listed = [
-            writer.add_image(image, stores, names, method=spec.compression, level=spec.level, listed=alone)
-            for image in images
-        ]
-        top = listed[0]
-        if not alone:
-            index = assemble.index_bytes(listed)
-            top = assemble.descriptor(media.OCI_INDEX, writer.add_bytes(index), len(index))
-            writer.list(top, names)
+        how: dict[str, Any] = {"method": spec.compression, "level": spec.level}
+        if len(images) > 1:
+            top = writer.add_index(images, stores, names, **how)
+        else:
+            top = writer.add_image(images[0], stores, names, **how)
         writer.close()
     return {"containerimage.digest": top["digest"], "containerimage.config.digest": images[0].id}
 

@@ -65,14 +65,12 @@ def push_index(
 
     Raises as push() does.
     """
-    from buildkit_py.exporter.layout import platform_of
-
     name = _tag(ref)
     listed: list[documents.DescriptorDict] = []
     for image in images:
         pushing = _Push(image, name, stores, emit, vertex, method, level, by_digest=True)
         pushing.run()
-        pushing.descriptor["platform"] = platform_of(image.config)
+        pushing.descriptor["platform"] = documents.platform_of(image.config)
         listed.append(pushing.descriptor)
     index = assemble.index_bytes(listed)
     digest = stores.sources.client.put_manifest(

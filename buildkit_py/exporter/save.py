@@ -11,16 +11,22 @@ from buildkit_py.image.store import Image
 
 
 def save(
-    images: Sequence[tuple[Image, Sequence[str]]],
+    wanted: Sequence[tuple[Sequence[Image], Sequence[str]]],
     dest: str,
     stores: Stores,
     *,
     docker: bool = True,
     method: Method = "gzip",
 ) -> None:
-    """Write images with the names to give each; ``dest``: a file, or ``-`` for standard output."""
+    """Write images with the names to give each; ``dest``: a file, or ``-`` for standard output.
+
+    Images that go together are the platforms of one, and become an index.
+    """
     with output.opened(dest, stores.content) as fd:
         writer = LayoutWriter(fd, docker=docker)
-        for image, names in images:
-            writer.add_image(image, stores, names, method=method)
+        for images, names in wanted:
+            if len(images) > 1:
+                writer.add_index(images, stores, names, method=method)
+            else:
+                writer.add_image(images[0], stores, names, method=method)
         writer.close()

@@ -5,7 +5,8 @@ tables here only point at them::
 
     images        id, the manifest it came with (if it came with one), platform, size, times
     manifests     manifest digest -> image id (several manifests may carry one config)
-    names         normalised reference -> an image id, or an index digest for images of several platforms
+    names         normalised reference -> an image id, or an index digest for images of several platforms; an
+                  index that was built here lists configs, one that came from outside lists manifests
     layer_blobs   diff id -> a compressed blob that is known to hold that layer; the blob itself may be gone
     blob_origins  blob digest -> repositories that were seen to hold it
     repo_digests  repository -> manifest digests that it holds
@@ -17,17 +18,17 @@ A crash leaves at most blobs that nothing names; pruning finds them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from buildkit_py.content.store import ContentStore
 from buildkit_py.database import Database
 from buildkit_py.digest import DiffID, Digest, is_valid, of_bytes
 from buildkit_py.errors import NotFoundError, UsageError
-from buildkit_py.image import reference
+from buildkit_py.image import assemble, reference
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.reference import Reference
-from buildkit_py.oci import documents, platform
+from buildkit_py.oci import documents, media, platform
 from buildkit_py.tuples import NamedTuple
 
 _DDL = """
@@ -113,6 +114,41 @@ class ImageStore:
         if self._db.one("SELECT target, kind FROM names WHERE name = ?", (full,)) != (target, kind):
             self._db.run("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (full, target, kind))
         return full
+
+    def put_index(self, images: Sequence[Image]) -> Digest:
+        """Store an index over images of several platforms, for a name to mean; return its digest.
+
+        It lists their configs, as their manifests are made when layers leave the store.
+        """
+        listed: list[documents.DescriptorDict] = []
+        for image in images:
+            size = len(self._content.read(image.id))
+            entry = assemble.descriptor(media.OCI_CONFIG, image.id, size)
+            entry["platform"] = documents.platform_of(image.config)
+            listed.append(entry)
+        return self._content.write(assemble.index_bytes(listed))
+
+    def retag(self, source: str, name: str) -> str:
+        """Let a name mean what ``source`` means: all platforms of another name, or the image of an id.
+
+        Returns the normalised name. Raises NotFoundError, UsageError.
+        """
+        known = self._stored_name(source)
+        row = self._db.one("SELECT target, kind FROM names WHERE name = ?", (known,)) if known else None
+        return self.tag(name, *row) if row else self.tag(name, self.find(source).id)
+
+    def platforms(self, text: str) -> list[Image]:
+        """What a reference means for all platforms that are here, in the index's order.
+
+        One image where it means no index. Raises NotFoundError, UsageError.
+        """
+        known = self._stored_name(text)
+        row = self._db.one("SELECT target, kind FROM names WHERE name = ?", (known,)) if known else None
+        if row is None or row[1] != "index":
+            return [self.find(text)]
+        found = (self.by_any_digest(Digest(e["digest"])) for e in self.index_entries(Digest(row[0])))
+        here = [image._replace(names=self._names_of(image.id)) for image in found if image is not None]
+        return here or [self.find(text)]
 
     def lookup(self, ref: Reference, wanted: str = "") -> Image | None:
         """The image that a reference means for a platform (default: any, or this machine's out of an
@@ -277,7 +313,12 @@ class ImageStore:
     def _of_index(self, digest: str, wanted: str) -> Image | None:
         entries = self.index_entries(Digest(digest))
         entry = documents.select(entries, platform.parse(wanted) if wanted else platform.host())
-        return None if entry is None else self.by_manifest(Digest(entry["digest"]))
+        image = None if entry is None else self.by_any_digest(Digest(entry["digest"]))
+        if image is None and not wanted:
+            # Nothing for this machine: what is here says so better than "no such image".
+            found = (self.by_any_digest(Digest(other["digest"])) for other in entries)
+            image = next((other for other in found if other is not None), None)
+        return image
 
     def index_entries(self, digest: Digest) -> list[documents.DescriptorDict]:
         """The manifests of a stored index; none where the blob is missing or no index."""
@@ -311,11 +352,12 @@ class ImageStore:
     def _all_names(self) -> dict[str, list[str]]:
         """Image id -> names, through indexes too."""
         names: dict[str, list[str]] = {}
+        here = {image_id for (image_id,) in self._db.all("SELECT id FROM images")}
         of_manifest: dict[str, str] = dict(self._db.all("SELECT digest, id FROM manifests"))
         for name, target, kind in self._db.all("SELECT name, target, kind FROM names"):
             if kind == "index":
                 digests = [entry["digest"] for entry in self.index_entries(Digest(target))]
-                ids = {of_manifest[d] for d in digests if d in of_manifest}
+                ids = {of_manifest.get(d, d) for d in digests} & here
             else:
                 ids = {target}
             for image_id in ids:
@@ -328,7 +370,7 @@ class ImageStore:
         indexes = self._db.all("SELECT name, target FROM names WHERE kind = 'index'")
         if indexes:
             manifests = self._db.all("SELECT digest FROM manifests WHERE id = ?", (image_id,))
-            own = {digest for (digest,) in manifests}
+            own = {image_id, *(Digest(digest) for (digest,) in manifests)}
             for name, target in indexes:
                 if any(entry["digest"] in own for entry in self.index_entries(Digest(target))):
                     names.add(name)

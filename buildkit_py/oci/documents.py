@@ -84,3 +84,14 @@ def platforms(entries: list[DescriptorDict]) -> list[str]:
     found = [entry["platform"] for entry in entries if entry.get("platform")]
     names = [str(platform.normalised(p["os"], p["architecture"], p.get("variant") or "")) for p in found]
     return sorted({name for name in names if not name.startswith("unknown/")})
+
+
+def platform_of(config: dict[str, Any]) -> PlatformDict:
+    """As an index names it (OCI image-index.md)."""
+    found: PlatformDict = {
+        "architecture": config.get("architecture") or "",
+        "os": config.get("os") or "linux",
+    }
+    if config.get("variant"):
+        found["variant"] = config["variant"]
+    return found

@@ -50,6 +50,35 @@ def test_several_platforms_are_pushed_as_an_index(pybuild: Pybuild, bases: Regis
     assert found == [len("linux/amd64\n"), len("linux/arm/v7\n")]
 
 
+def test_a_name_in_the_store_means_all_platforms(pybuild: Pybuild, bases: Registry) -> None:
+    place = pybuild.context({"Dockerfile": DOCKERFILE}, "platforms")
+    pybuild("build", "--platform", PLATFORMS, "-t", "several:1", place)
+    shown = pybuild("images", "--format", "{{.Platform}} {{.ID}}", "several:1").stdout.split()
+    assert sorted(shown[::2]) == ["linux/amd64", "linux/arm/v7"] and shown[1] != shown[3]
+
+    name = f"{bases.address}/tests/several:1"
+    pybuild("tag", "several:1", name)
+    pybuild("push", name)
+    index = json.loads(bases.get("/v2/tests/several/manifests/1"))
+    assert [entry["platform"]["architecture"] for entry in index["manifests"]] == ["amd64", "arm"]
+
+    archive = pybuild.out / "several.tar"
+    pybuild("save", "--format", "oci", "-o", archive, "several:1")
+    with tarfile.open(archive) as tar:
+        (top,) = json.loads(tar.extractfile("index.json").read())["manifests"]  # type: ignore[union-attr]
+        blob = tar.extractfile(f"blobs/sha256/{top['digest'][7:]}")
+        assert blob is not None and json.loads(blob.read()) == index
+
+    onto = pybuild.context({"Dockerfile": "FROM several:1\nCOPY Dockerfile /\n"}, "onto")
+    for platform in PLATFORMS.split(","):
+        tree = pybuild.out / platform.replace("/", "-")
+        pybuild("build", "--platform", platform, "-o", tree, onto)
+        assert (tree / "platform").read_text() == platform + "\n"
+
+    pybuild("rmi", name, "several:1")
+    assert pybuild("images", "-q", "several:1").stdout == ""
+
+
 def test_several_platforms_in_a_directory_and_a_tar(pybuild: Pybuild) -> None:
     place = pybuild.context({"Dockerfile": DOCKERFILE}, "platforms")
     folder, tar = pybuild.out / "split", pybuild.out / "split.tar"

@@ -154,7 +154,7 @@ def test_saving_what_was_loaded(workbench: WorkbenchMaker, tmp_path: Path) -> No
     with open(tmp_path / "a.tar", "rb") as plain, gzip.open(tmp_path / "a.tar.gz", "wb") as packed:
         shutil.copyfileobj(plain, packed)
     loaded(there, tmp_path / "a.tar.gz")
-    save([(there.images.find("app:1"), ("app:1", "b:2"))], str(tmp_path / "b.tar"), there.stores)
+    save([([there.images.find("app:1")], ("app:1", "b:2"))], str(tmp_path / "b.tar"), there.stores)
     found = loaded(third, tmp_path / "b.tar")
     assert found == [Loaded(image.id, ("docker.io/library/app:1", "docker.io/library/b:2"))]
 

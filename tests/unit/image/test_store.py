@@ -102,6 +102,32 @@ def test_platforms(images: ImageStore) -> None:
     assert images.lookup(ref) is not None
 
 
+def test_an_index_of_what_was_built_here(images: ImageStore, content: ContentStore) -> None:
+    ids = [images.put(config(architecture=name)) for name in ("amd64", "arm64")]
+    both = [image for image in map(images.by_id, ids) if image is not None]
+    images.tag("app", images.put_index(both), "index")
+    assert [i.id for i in images.platforms("app")] == ids
+    for image in both:
+        assert images.find("app", image.platform).id == image.id
+        assert images.find(image.id).names == ("docker.io/library/app:latest",)
+    images.retag("app", "other")
+    assert [i.id for i in images.platforms("other")] == ids
+    assert images.platforms(ids[1]) == [images.find(ids[1])]
+    images.retag(ids[1], "alone")
+    assert [i.id for i in images.platforms("alone")] == ids[1:]
+    assert images.remove("app").deleted == ()
+    assert images.remove("other").deleted == (ids[0],)
+    assert images.remove("alone").deleted == (ids[1],)
+    assert list(content.digests()) == []
+
+
+def test_a_name_without_this_machines_platform_means_what_is_there(images: ImageStore) -> None:
+    ids = [images.put(config(architecture=name)) for name in ("riscv64", "s390x")]
+    images.tag("app", images.put_index([i for i in map(images.by_id, ids) if i is not None]), "index")
+    assert images.find("app").id == ids[0]
+    assert images.lookup(reference.parse("app"), "linux/amd64") is None
+
+
 def test_an_index_means_the_image_of_a_platform(images: ImageStore, content: ContentStore) -> None:
     entries = []
     for architecture in ("amd64", "arm64"):
