@@ -116,6 +116,31 @@ class MountSpec(NamedTuple):
     """Further options by name: ``size``, ``mode``, …"""
 
 
+class Networking(NamedTuple):
+    """A container's network."""
+
+    mode: str = ""
+    """host, none, private; "": the default."""
+    hostname: str = ""
+    extra_hosts: Pairs = ()
+    """(name, address)"""
+
+
+class Isolation(NamedTuple):
+    """How far a container is kept apart from the machine."""
+
+    readonly: bool = False
+    """Of the root file system."""
+    ulimits: Ulimits = ()
+
+
+class Limits(NamedTuple):
+    """What a container may use of the machine."""
+
+    shm_size: int = 0
+    """Bytes; 0: the default."""
+
+
 class RunRequest(NamedTuple):
     image: str
     command: tuple[str, ...] = ()
@@ -128,19 +153,16 @@ class RunRequest(NamedTuple):
     workdir: str = ""
     user: str = ""
     name: str = ""
-    hostname: str = ""
-    network: str = ""
     platform: str = ""
     interactive: bool = False
     """stdin is passed on; else it is /dev/null."""
     terminal: bool = False
     remove: bool = False
-    readonly: bool = False
     pull: Literal["missing", "always", "never"] = "missing"
-    extra_hosts: Pairs = ()
     labels: Pairs = ()
-    shm_size: int = 0
-    ulimits: Ulimits = ()
+    networking: Networking = Networking()
+    isolation: Isolation = Isolation()
+    limits: Limits = Limits()
 
 
 class BuildResult(NamedTuple):

@@ -52,7 +52,7 @@ def run(engine: Engine, request: RunRequest, emit: Emit, started: Callable[[], N
             layers=layers,
             upper=upper,
             work=engine.containers.path(container, "work"),
-            network=network_of(request),
+            network=network_of(request.networking.mode),
         )
         if not engine.overlay:
             from buildkit_py.snapshot.merge import materialise
@@ -83,14 +83,14 @@ def find_image(engine: Engine, request: RunRequest, emit: Emit) -> Image:
     return engine.images.find(resolved.digest, request.platform)
 
 
-def network_of(request: RunRequest) -> Literal["host", "none", "private"]:
-    if request.network in ("", "default", "host"):
+def network_of(mode: str) -> Literal["host", "none", "private"]:
+    if mode in ("", "default", "host"):
         return "host"
-    if request.network == "none":
+    if mode == "none":
         return "none"
-    if request.network == "private":
+    if mode == "private":
         return "private"
-    raise UsageError(f"unknown network {request.network!r}", hint="host, none and private are known")
+    raise UsageError(f"unknown network {mode!r}", hint="host, none and private are known")
 
 
 def start(engine: Engine, request: RunRequest, spec: SandboxSpec) -> int:

@@ -7,7 +7,7 @@ too: its flags lie behind a pointer, where a filter can't look, and every user o
 clone.
 
 The program is a binary decision tree over ranges of numbers: some 8 steps for a call, against 300 for
-a list. It is made once, by the helper (buildkit_py.sandbox.helper), in less than 1 ms.
+a list. It is made once, by the starter (buildkit_py.sandbox.starter), in less than 1 ms.
 """
 
 from __future__ import annotations

@@ -54,11 +54,11 @@ def container_spec(
 ) -> SandboxSpec:
     """``tree`` is the image's root, for looking names up; raises PybuildError for an unknown user."""
     uid, gid, groups, home = resolve_user(tree, request.user or config.get("User") or "")
-    hostname = request.hostname or container_id[:12]
+    hostname = request.networking.hostname or container_id[:12]
     return SandboxSpec(
         layers=layers,
-        upper="" if request.readonly else upper,
-        work="" if request.readonly else work,
+        upper="" if request.isolation.readonly else upper,
+        work="" if request.isolation.readonly else work,
         args=arguments(config, request),
         env=environment(config, request, home, hostname),
         cwd=request.workdir or config.get("WorkingDir") or "/",
@@ -67,10 +67,10 @@ def container_spec(
         groups=tuple(groups),
         hostname=hostname,
         network=network,
-        hosts=hosts_text(hostname, request.extra_hosts),
+        hosts=hosts_text(hostname, request.networking.extra_hosts),
         resolv_conf=resolv_text(network),
         mounts=mounts,
         terminal=request.terminal,
-        shm_size=request.shm_size or 64 << 20,
-        ulimits=request.ulimits,
+        shm_size=request.limits.shm_size or 64 << 20,
+        ulimits=request.isolation.ulimits,
     )

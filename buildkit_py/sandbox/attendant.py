@@ -1,7 +1,7 @@
 """The process beside a sandbox that needs someone outside: for a private network, and for recording
 owners where one id is mapped.
 
-Forked by the helper, in its pid namespace; serves what the sandbox's first process asks for on a socket
+Forked by the starter, in its pid namespace; serves what the sandbox's first process asks for on a socket
 between the two, until the sandbox ends. What it learns goes to the main process on the run's socket.
 """
 

@@ -1,6 +1,6 @@
 """The sandbox's first process: sets everything up and becomes the command.
 
-Imported by the helper before the first run, so that all of it is in memory: after ``root.enter`` the
+Imported by the starter before the first run, so that all of it is in memory: after ``root.enter`` the
 old root, with Python's library, is gone. Only the standard library and buildkit_py.linux.
 """
 
@@ -22,7 +22,7 @@ SETUP_FAILED = 125
 
 
 class Settings(NamedTuple):
-    """What all sandboxes of a helper have in common."""
+    """What all sandboxes of a starter have in common."""
 
     mode: str
     base_stub: str

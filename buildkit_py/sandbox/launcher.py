@@ -1,6 +1,6 @@
 """Starting sandboxes from the main process.
 
-``Launcher.start`` forks the helper (buildkit_py.sandbox.helper) while the process still has one thread;
+``Launcher.start`` forks the starter (buildkit_py.sandbox.starter) while the process still has one thread;
 ``run`` may then be called from any thread, any number at once.
 """
 
@@ -16,7 +16,7 @@ from buildkit_py.errors import SandboxError
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.linux.identity import Identity
 from buildkit_py.linux.ownership import Owner, decode
-from buildkit_py.sandbox import helper, layout, stubs, wire
+from buildkit_py.sandbox import layout, starter, stubs, wire
 from buildkit_py.sandbox.spec import SandboxSpec
 
 
@@ -70,7 +70,7 @@ class Running:
     def _take(self, message: wire.Message | None) -> None:
         if message is None:
             self._status = 125
-            self._error = SandboxError("the process that starts the sandboxes has died", call="helper")
+            self._error = SandboxError("the process that starts the sandboxes has died", call="starter")
             return
         kind, *values = message
         if kind == "exit":
@@ -126,7 +126,7 @@ class Launcher:
 
     @classmethod
     def start(cls, identity: Identity, *, stubs_in: str = "") -> Launcher:
-        """Fork the helper; before any thread exists.
+        """Fork the starter; before any thread exists.
 
         ``stubs_in``: a directory of the store, on the file system of its snapshots, for the mount points
         that images lack; without it they are made anew for each run.
@@ -135,7 +135,7 @@ class Launcher:
         mine, other = wire.pair()
         pid, pidfd = sc.clone(sc.CLONE_NEWPID)
         if pid == 0:
-            helper.main(other, identity.mode, base_stub)
+            starter.main(other, identity.mode, base_stub)
         other.close()
         os.close(pidfd)
         return cls(mine, pid, identity.mode)
@@ -149,12 +149,12 @@ class Launcher:
             if self.mode == "single":
                 spec = spec._replace(env=(f"APT_CONFIG=/dev/{layout.APT_CONFIG}", *spec.env))
             wire.send_spec(mine, spec)
-            # The sandbox itself may be quicker with a word than the helper is.
+            # The sandbox itself may be quicker with a word than the starter is.
             early: list[wire.Message] = []
             while True:
                 message, pidfds = wire.receive(mine)
                 if message is None:
-                    raise SandboxError("the process that starts the sandboxes has died", call="helper")
+                    raise SandboxError("the process that starts the sandboxes has died", call="starter")
                 if message[0] == "failed":
                     raise _error(list(message[1:]))
                 if message[0] == "started":
@@ -163,14 +163,14 @@ class Launcher:
         except OSError as e:
             mine.close()
             raise SandboxError(
-                f"the process that starts the sandboxes is gone: {e.strerror}", call="helper"
+                f"the process that starts the sandboxes is gone: {e.strerror}", call="starter"
             ) from e
         except BaseException:
             mine.close()
             raise
 
     def close(self) -> None:
-        """End the helper, and with it every sandbox that still runs."""
+        """End the starter, and with it every sandbox that still runs."""
         if self._pid < 0:
             return
         self._control.close()

@@ -1,4 +1,4 @@
-"""Messages between the main process, the helper and the sandboxes: marshal in packets.
+"""Messages between the main process, the starter and the sandboxes: marshal in packets.
 
 The parties are forks of one process, so nothing hostile can be in a message; marshal is four times as
 fast as json, takes bytes and surrogates, and costs no import.

@@ -7,9 +7,17 @@ import pytest
 from buildkit_py.cli import fast, table
 from buildkit_py.cli.build import translate as build
 from buildkit_py.cli.command import Args
-from buildkit_py.cli.run import translate as run
+from buildkit_py.cli.container_options import translate as run
 from buildkit_py.errors import UsageError
-from buildkit_py.request import BuildRequest, MountSpec, Output, RunRequest
+from buildkit_py.request import (
+    BuildRequest,
+    Isolation,
+    Limits,
+    MountSpec,
+    Networking,
+    Output,
+    RunRequest,
+)
 
 
 def args(line: str) -> Args:
@@ -77,14 +85,13 @@ def test_a_run_with_everything() -> None:
         workdir="/w",
         user="1:2",
         name="n",
-        hostname="host",
-        network="none",
         interactive=True,
         terminal=True,
         remove=True,
-        readonly=True,
         pull="never",
-        shm_size=1 << 20,
+        networking=Networking("none", "host"),
+        isolation=Isolation(readonly=True),
+        limits=Limits(1 << 20),
     )
     assert run(args("run --entrypoint= image")).entrypoint == ()
     with pytest.raises(UsageError, match="same target /b"):

@@ -7,7 +7,7 @@ import pytest
 from buildkit_py.cli import values
 from buildkit_py.cli.build import cache, output, secret, ssh
 from buildkit_py.cli.cache_prune import unused_for
-from buildkit_py.cli.run import mount, tmpfs, volume
+from buildkit_py.cli.mounts import mount, tmpfs, volume
 from buildkit_py.errors import UsageError
 from buildkit_py.request import CacheSpec, MountSpec, Output, SecretSpec, SshSpec
 

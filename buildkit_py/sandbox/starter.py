@@ -1,8 +1,8 @@
-"""The helper: a small process that starts sandboxes and waits for them.
+"""The starter: a small process that starts sandboxes and waits for them.
 
 Forked from the main process once, before any thread exists, into a pid namespace of its own, of which
 it is process 1. So one thing alone has to be right for nothing to be left behind: when the main process
-dies, however it dies, the helper is killed (PR_SET_PDEATHSIG; and it ends when its socket closes), and
+dies, however it dies, the starter is killed (PR_SET_PDEATHSIG; and it ends when its socket closes), and
 with it the kernel kills everything in its pid namespace and those nested in it. A sandbox's own
 PDEATHSIG would not do: executing a set-uid program clears it.
 

@@ -1,0 +1,81 @@
+"""What ``run`` and ``create`` have in common: the options of a new container."""
+
+from __future__ import annotations
+
+from buildkit_py.cli import isolation, limits, mounts, networking, values
+from buildkit_py.cli.command import Args, Argument, flag, option
+from buildkit_py.request import RunRequest
+
+PULLS = ("missing", "always", "never")
+
+UNSET = "\0"
+"""The default of --entrypoint: an empty text there means something, removing the image's."""
+
+
+def translate(args: Args) -> RunRequest:
+    """The request that a parsed command line asks for. Raises UsageError for values of a wrong form."""
+    env: list[tuple[str, str]] = []
+    for path in args.texts("env_files"):
+        env += values.env_file(path)
+    env += values.variables(args.texts("env"), "--env")
+    pull = args.text("pull")
+    assert pull in ("missing", "always", "never")
+    entrypoint = args.text("entrypoint")
+    return RunRequest(
+        image=args.text("image"),
+        command=args.texts("command"),
+        entrypoint=None if entrypoint == UNSET else (entrypoint,) if entrypoint else (),
+        env=tuple(env),
+        mounts=mounts.translate(args),
+        workdir=args.text("workdir"),
+        user=args.text("user"),
+        name=args.text("name"),
+        platform=args.text("platform"),
+        interactive=args.flag("interactive"),
+        terminal=args.flag("tty"),
+        remove=args.flag("remove"),
+        pull=pull,  # type: ignore[arg-type]
+        labels=values.pairs(args.texts("labels"), "--label"),
+        networking=networking.translate(args),
+        isolation=isolation.translate(args),
+        limits=limits.translate(args),
+    )
+
+
+OPTIONS = tuple(
+    sorted(
+        (
+            *isolation.OPTIONS,
+            *limits.OPTIONS,
+            *mounts.OPTIONS,
+            *networking.OPTIONS,
+            option("--entrypoint", metavar="COMMAND", default=UNSET, help="Replace the image's ENTRYPOINT"),
+            option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable"),
+            option(
+                "--env-file",
+                name="env_files",
+                multiple=True,
+                metavar="FILE",
+                help="Set the variables of a file",
+            ),
+            flag("-i", "--interactive", help="Pass stdin on"),
+            option("-l", "--label", name="labels", multiple=True, metavar="KEY=VALUE", help="Set a label"),
+            option("--name", metavar="NAME", help="The container's name"),
+            option("--platform", metavar="OS/ARCH", help="The platform of an image for several"),
+            option(
+                "--pull", metavar="WHEN", choices=PULLS, default="missing", help="When to ask the registry"
+            ),
+            flag("-q", "--quiet", help="Don't show the progress of a pull"),
+            flag("--rm", name="remove", help="Remove the container when it ends"),
+            flag("-t", "--tty", help="Give the command a terminal"),
+            option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user"),
+            option("-w", "--workdir", metavar="DIRECTORY", help="Working directory"),
+        ),
+        key=lambda o: o.flags[-1],
+    )
+)
+
+ARGUMENTS = (
+    Argument("image", metavar="IMAGE"),
+    Argument("command", metavar="[COMMAND [ARGUMENT]...]", required=False, many=True),
+)

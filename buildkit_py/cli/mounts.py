@@ -1,0 +1,118 @@
+"""The mounts of a container as they are typed: ``-v``, ``--mount`` and ``--tmpfs``."""
+
+from __future__ import annotations
+
+import os
+
+from buildkit_py.cli import values
+from buildkit_py.cli.command import Args, option
+from buildkit_py.errors import UsageError
+from buildkit_py.request import MountSpec
+
+READONLY = {"ro": True, "rw": False}
+
+
+def translate(args: Args) -> tuple[MountSpec, ...]:
+    """The mounts of a command line. Raises UsageError, for two of one target too."""
+    mounts = [volume(text) for text in args.texts("volumes")]
+    mounts += [mount(text) for text in args.texts("mounts")]
+    mounts += [tmpfs(text) for text in args.texts("tmpfs")]
+    targets = [os.path.normpath(m.target) for m in mounts]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise UsageError(f"two mounts have the same target {target}")
+    return tuple(mounts)
+
+
+def volume(text: str) -> MountSpec:
+    """``-v [SOURCE:]TARGET[:OPTIONS]``: a path (bind), a name (volume), or nothing (anonymous volume)."""
+    parts = text.split(":")
+    if len(parts) > 3 or not all(parts):
+        raise UsageError(f"--volume: '{text}' is not of the form [SOURCE:]TARGET[:OPTIONS]")
+    source, target, options = "", parts[0], ""
+    if len(parts) > 1:
+        source, target = parts[0], parts[1]
+        options = parts[2] if len(parts) == 3 else ""
+    _absolute(target, "--volume", text)
+    readonly, further = False, []
+    for word in options.split(",") if options else ():
+        if word in READONLY:
+            readonly = READONLY[word]
+        else:
+            further.append((word, ""))
+    if source.startswith(("/", ".", "~")):
+        path = os.path.abspath(os.path.expanduser(source) if source.startswith("~") else source)
+        return MountSpec("bind", target, path, readonly, tuple(further))
+    if "/" in source:
+        raise UsageError(
+            f"--volume: '{source}' is neither a path nor a volume's name", hint=f"write ./{source} for a path"
+        )
+    return MountSpec("volume", target, source, readonly, tuple(further))
+
+
+def mount(text: str) -> MountSpec:
+    """``--mount type=bind|volume|tmpfs,source=…,target=…[,readonly]``"""
+    attributes = values.attributes(text, "--mount")
+    kind = attributes.pop("type", "volume")
+    source = _first(attributes, "source", "src")
+    target = _first(attributes, "target", "dst", "destination")
+    readonly = _true(attributes.pop("readonly", None)) or _true(attributes.pop("ro", None))
+    if kind not in ("bind", "volume", "tmpfs"):
+        raise UsageError(f"--mount: unknown type '{kind}'", hint="bind, volume or tmpfs")
+    if not target:
+        raise UsageError(f"--mount: '{text}' has no target=")
+    _absolute(target, "--mount", text)
+    if kind == "bind":
+        if not source:
+            raise UsageError(f"--mount: '{text}' has no source=")
+        source = os.path.abspath(source)
+    if kind == "tmpfs" and source:
+        raise UsageError("--mount: a tmpfs has no source")
+    renamed = {key.removeprefix("tmpfs-"): value for key, value in attributes.items()}
+    return MountSpec(kind, target, source, readonly, tuple(renamed.items()))  # type: ignore[arg-type]
+
+
+def tmpfs(text: str) -> MountSpec:
+    """``--tmpfs TARGET[:OPTIONS]``"""
+    target, _, options = text.partition(":")
+    _absolute(target, "--tmpfs", text)
+    pairs = [tuple(word.partition("=")[::2]) for word in options.split(",") if word]
+    readonly = any(name == "ro" for name, _ in pairs)
+    further = tuple((name, value) for name, value in pairs if name not in READONLY)
+    return MountSpec("tmpfs", target, "", readonly, further)
+
+
+def _absolute(target: str, option: str, text: str) -> None:
+    if not target.startswith("/"):
+        raise UsageError(f"{option}: the target of '{text}' is not an absolute path")
+    if os.path.normpath(target) in ("/", "//"):
+        raise UsageError(f"{option}: the target of '{text}' is the root directory")
+
+
+def _first(attributes: dict[str, str], *names: str) -> str:
+    found = [attributes.pop(name) for name in names if name in attributes]
+    return found[0] if found else ""
+
+
+def _true(value: str | None) -> bool:
+    return value is not None and value.lower() in ("", "true", "1")
+
+
+OPTIONS = (
+    option(
+        "--mount",
+        name="mounts",
+        multiple=True,
+        metavar="SPEC",
+        help="type=bind|volume|tmpfs,source=…,target=…",
+    ),
+    option("--tmpfs", multiple=True, metavar="TARGET[:OPTIONS]", help="Mount a tmpfs"),
+    option(
+        "-v",
+        "--volume",
+        name="volumes",
+        multiple=True,
+        metavar="SOURCE:TARGET[:ro]",
+        help="Mount a directory",
+    ),
+)
