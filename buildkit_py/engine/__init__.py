@@ -192,9 +192,9 @@ class Engine:
             from buildkit_py.engine.call import call
 
             return call(self, request, emit)
-        from buildkit_py.engine.build import build
+        from buildkit_py.engine.build import Build
 
-        return build(self, request, emit)
+        return Build(self, request, emit).run()
 
     def run(self, request: RunRequest, emit: Emit, started: Callable[[], None] = lambda: None) -> int:
         """Run a container; return its exit status. ``started`` is called before it gets the terminal."""

@@ -1,10 +1,8 @@
-"""One build, from the request to the exported image. The functions stand in the order of the work."""
+"""One build, from the request to the exported image."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import Digest, of_bytes
@@ -45,18 +43,27 @@ class Step:
         self._emit(self.event._replace(completed=time.time(), error=text))
 
 
-def build(engine: Engine, request: BuildRequest, emit: Emit) -> BuildResult:
-    """Raises DockerfileError, StepError and what the parts raise."""
-    refuse(request)
-    engine.share()
-    files = BuildFiles.open(request, engine, emit)
-    try:
-        frontend = load(engine, request, files, emit)
-        with placed(files):
-            results, diffs = run(engine, request, files, frontend, emit)
-        return finish(engine, request, files, frontend, results, diffs, emit)
-    finally:
-        files.close()
+class Resolver:
+    """The frontend's ImageResolver, showing each look-up as a step."""
+
+    def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
+        self._engine = engine
+        self._pull = request.pull
+        self._emit = emit
+        self._layouts = {value for _, value in request.build_contexts if value.startswith("oci-layout://")}
+
+    def resolve(self, ref: str, platform: str) -> Any:
+        with Step(self._emit, f"[internal] load metadata for {ref}"):
+            if ref in self._layouts:
+                from buildkit_py.source.ocilayout import take
+
+                digest = take(self._engine.content, self._engine.images, ref, platform)
+                return self._engine.sources.resolve(digest, platform)._replace(ref=ref)
+            return self._engine.sources.resolve(ref, platform, pull=self._pull)
+
+
+_YES = ("true", "1")
+_SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "client directory"}
 
 
 def refuse(request: BuildRequest) -> None:
@@ -75,33 +82,6 @@ def refuse(request: BuildRequest) -> None:
     for name in request.tags:
         if reference.parse(name).digest:
             raise UsageError(f"-t {name}: a digest is not for choosing", hint="name the image by a tag")
-
-
-def load(engine: Engine, request: BuildRequest, files: BuildFiles, emit: Emit) -> FrontendResult:
-    """Read the Dockerfile and make the build graph; base images are looked up meanwhile."""
-    with Step(emit, f"[internal] load build definition from {files.shown}"):
-        dockerfile = parse(files.dockerfile, files.shown)
-    resolver = Resolver(engine, request, emit)
-    return convert(dockerfile, convert_options(request, files), resolver)
-
-
-class Resolver:
-    """The frontend's ImageResolver, showing each look-up as a step."""
-
-    def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
-        self._engine = engine
-        self._pull = request.pull
-        self._emit = emit
-        self._layouts = {value for _, value in request.build_contexts if value.startswith("oci-layout://")}
-
-    def resolve(self, ref: str, platform: str) -> Any:
-        with Step(self._emit, f"[internal] load metadata for {ref}"):
-            if ref in self._layouts:
-                from buildkit_py.source.ocilayout import take
-
-                digest = take(self._engine.content, self._engine.images, ref, platform)
-                return self._engine.sources.resolve(digest, platform)._replace(ref=ref)
-            return self._engine.sources.resolve(ref, platform, pull=self._pull)
 
 
 def convert_options(request: BuildRequest, files: BuildFiles) -> ConvertOptions:
@@ -125,166 +105,172 @@ def convert_options(request: BuildRequest, files: BuildFiles) -> ConvertOptions:
     )
 
 
-def run(
-    engine: Engine, request: BuildRequest, files: BuildFiles, frontend: FrontendResult, emit: Emit
-) -> tuple[dict[Digest, Any], DiffIds]:
-    """Solve the graph for its targets."""
-    roots = tuple(t.root for t in frontend.targets if t.root is not None)
-    diffs = DiffIds(engine.snapshots, frontend.graph, roots)
-    local = Locals(engine.root, files, request)
-    context = BuildContext(
-        root=engine.root,
-        snapshots=engine.snapshots,
-        index=engine.index,
-        images=engine.sources,
-        graph=frontend.graph,
-        prepare=lambda ctx: prepare(engine, ctx),
-        open_local=local.open,
-        open_inline=InlineTree,
-        secrets={s.id: Secret(s.id, s.source, s.env) for s in request.secrets},
-        committed=diffs.committed,
-        services=files.services,
-    )
-    try:
-        shown = fetched(context, roots, emit)
-        results = solve(frontend.graph, roots, Worker(context), emit, shown)
-    except BaseException:
-        diffs.abandon()
-        raise
-    finally:
-        engine.index.note_uses()
-    return results, diffs
+class Build:
+    """One build. The methods stand in the order of the work; each finds what those before it left in the
+    attributes, which are set once."""
 
+    files: BuildFiles
+    """Set by run()."""
+    frontend: FrontendResult
+    """Set by load()."""
+    results: dict[Digest, Any]
+    """Of the targets' roots; set by solve(), like ``diffs``."""
+    diffs: DiffIds
 
-def fetched(context: BuildContext, roots: tuple[Digest, ...], emit: Emit) -> frozenset[Digest]:
-    """Fetch what steps need from elsewhere, before there are threads; return the nodes that were shown."""
-    from buildkit_py.llb.ops import GitSource, HttpSource
+    def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
+        self.engine = engine
+        self.request = request
+        self.emit = emit
 
-    if not any(isinstance(node.op, GitSource | HttpSource) for node in context.graph.nodes.values()):
-        return frozenset()
-    from buildkit_py.worker.fetch import fetch
+    def run(self) -> BuildResult:
+        """Raises DockerfileError, StepError and what the parts raise."""
+        refuse(self.request)
+        self.engine.share()
+        self.files = BuildFiles.open(self.request, self.engine, self.emit)
+        try:
+            self.load()
+            try:
+                self.solve()
+            except (StepError, DockerfileError) as e:
+                # It knows only the numbers of the Dockerfile's lines.
+                if not e.lines and e.start:
+                    e.lines = self.files.lines()
+                raise
+            return self.finish()
+        finally:
+            self.files.close()
 
-    return fetch(context, roots, emit)
+    def load(self) -> None:
+        """Read the Dockerfile and make the build graph; base images are looked up meanwhile."""
+        with Step(self.emit, f"[internal] load build definition from {self.files.shown}"):
+            dockerfile = parse(self.files.dockerfile, self.files.shown)
+        resolver = Resolver(self.engine, self.request, self.emit)
+        self.frontend = convert(dockerfile, convert_options(self.request, self.files), resolver)
 
+    def solve(self) -> None:
+        """Solve the graph for its targets."""
+        engine, graph = self.engine, self.frontend.graph
+        roots = tuple(t.root for t in self.frontend.targets if t.root is not None)
+        self.diffs = DiffIds(engine.snapshots, graph, roots)
+        context = self.context()
+        try:
+            shown = self.fetched(context, roots)
+            self.results = solve(graph, roots, Worker(context), self.emit, shown)
+        except BaseException:
+            self.diffs.abandon()
+            raise
+        finally:
+            engine.index.note_uses()
 
-def prepare(engine: Engine, context: BuildContext) -> None:
-    engine.enter()
-    context.identity = engine.identity
-    context.launcher = engine.launcher
-    context.overlay = engine.overlay
-
-
-@contextmanager
-def placed(files: BuildFiles) -> Iterator[None]:
-    """Add the Dockerfile's lines to an error that knows only their numbers."""
-    try:
-        yield
-    except (StepError, DockerfileError) as e:
-        if not e.lines and e.start:
-            e.lines = files.lines()
-        raise
-
-
-def finish(
-    engine: Engine,
-    request: BuildRequest,
-    files: BuildFiles,
-    frontend: FrontendResult,
-    results: dict[Digest, Any],
-    diffs: DiffIds,
-    emit: Emit,
-) -> BuildResult:
-    """Name the layers, write the configs and hand both to the exporters."""
-    outputs = request.outputs or (Output("image"),)
-    with Step(emit, "exporting to " + ", ".join(_SHOWN.get(o.kind, o.kind) for o in outputs)) as step:
-        vertex = step.event.digest
-        result = BuildResult()
-        for output in outputs:
-            made = tuple(
-                product(engine, request, frontend, target, output, results, diffs, emit, vertex)
-                for target in frontend.targets
-            )
-            if made[0].config and not result.image_id:
-                result = result._replace(image_id=of_bytes(made[0].config))
-            result = export(engine, request, output, made, result, emit, vertex)
-    for w in frontend.warnings:
-        emit(WarningEvent("", w.message, w.rule, w.path, w.start, w.end, w.url))
-    lines = files.lines() if frontend.warnings else ()
-    return result._replace(
-        warnings=tuple(
-            BuildWarning(w.message, w.rule, w.path, w.start, w.end, w.url, lines) for w in frontend.warnings
+    def context(self) -> BuildContext:
+        engine = self.engine
+        return BuildContext(
+            root=engine.root,
+            snapshots=engine.snapshots,
+            index=engine.index,
+            images=engine.sources,
+            graph=self.frontend.graph,
+            prepare=self.prepare,
+            open_local=Locals(engine.root, self.files, self.request).open,
+            open_inline=InlineTree,
+            secrets={s.id: Secret(s.id, s.source, s.env) for s in self.request.secrets},
+            committed=self.diffs.committed,
+            services=self.files.services,
         )
-    )
 
+    def prepare(self, context: BuildContext) -> None:
+        """The first step is about to run."""
+        self.engine.enter()
+        context.identity = self.engine.identity
+        context.launcher = self.engine.launcher
+        context.overlay = self.engine.overlay
 
-def name_images(engine: Engine, ids: list[Digest], names: tuple[str, ...]) -> list[str]:
-    if len(ids) == 1:
-        return [engine.images.tag(name, ids[0]) for name in names]
-    from buildkit_py.exporter.image import name_all
+    def fetched(self, context: BuildContext, roots: tuple[Digest, ...]) -> frozenset[Digest]:
+        """Fetch what steps need from elsewhere, before there are threads; the nodes that were shown."""
+        from buildkit_py.llb.ops import GitSource, HttpSource
 
-    images = [image for image in map(engine.images.by_id, ids) if image is not None]
-    return name_all(engine.images, images, names)
+        if not any(isinstance(node.op, GitSource | HttpSource) for node in context.graph.nodes.values()):
+            return frozenset()
+        from buildkit_py.worker.fetch import fetch
 
+        return fetch(context, roots, self.emit)
 
-_YES = ("true", "1")
-_SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "client directory"}
+    def finish(self) -> BuildResult:
+        """Name the layers, write the configs and hand both to the exporters."""
+        outputs = self.request.outputs or (Output("image"),)
+        with Step(
+            self.emit, "exporting to " + ", ".join(_SHOWN.get(o.kind, o.kind) for o in outputs)
+        ) as step:
+            vertex = step.event.digest
+            result = BuildResult()
+            for output in outputs:
+                made = tuple(self.product(target, output, vertex) for target in self.frontend.targets)
+                if made[0].config and not result.image_id:
+                    result = result._replace(image_id=of_bytes(made[0].config))
+                result = self.export(output, made, result, vertex)
+        return result._replace(warnings=self.warnings())
 
+    def product(self, target: BuildTarget, output: Output, vertex: str) -> Product:
+        """What one output gets of one platform."""
+        snapshot = self.results[target.root] if target.root else None
+        if output.get("rewrite-timestamp") in _YES:
+            from buildkit_py.engine.timestamps import rewritten
+            from buildkit_py.frontends.dockerfile.options import epoch
 
-def product(
-    engine: Engine,
-    request: BuildRequest,
-    frontend: FrontendResult,
-    target: BuildTarget,
-    output: Output,
-    results: dict[Digest, Any],
-    diffs: DiffIds,
-    emit: Emit,
-    vertex: str,
-) -> Product:
-    """What one output gets of one platform."""
-    snapshot = results[target.root] if target.root else None
-    if output.get("rewrite-timestamp") in _YES:
-        from buildkit_py.engine.timestamps import rewritten
-        from buildkit_py.frontends.dockerfile.options import epoch
+            latest = epoch(ConvertOptions(dict(self.request.build_args)))
+            snapshot = rewritten(self.engine, self.frontend.graph, target.root, snapshot, latest, self.emit)
+        config = b""
+        if output.kind not in ("local", "tar"):
+            config = config_bytes(target.config, self.diffs.wait(snapshot, self.emit, vertex))
+        return Product(target.platform, snapshot, config, self.request.tags)
 
-        latest = epoch(ConvertOptions(dict(request.build_args)))
-        snapshot = rewritten(engine, frontend.graph, target.root, snapshot, latest, emit)
-    config = b""
-    if output.kind not in ("local", "tar"):
-        config = config_bytes(target.config, diffs.wait(snapshot, emit, vertex))
-    return Product(target.platform, snapshot, config, request.tags)
+    def export(
+        self, output: Output, products: tuple[Product, ...], result: BuildResult, vertex: str
+    ) -> BuildResult:
+        """Do one ``-o``; ``vertex`` gets its progress."""
+        attributes = dict(output.attributes)
+        dest = attributes.pop("dest", "")
+        attributes.pop("rewrite-timestamp", "")
+        if output.kind == "cacheonly":
+            return result
+        if (output.kind == "image" and not attributes) or (output.kind == "docker" and not dest):
+            return result._replace(names=self.keep(products, vertex))
+        from buildkit_py import exporter
+        from buildkit_py.exporter.spec import OutputSpec
 
+        self.engine.enter()
+        spec = OutputSpec(output.kind, dest, attributes)
+        told = exporter.export(spec, products, self.engine.stores, self.emit, vertex)
+        names_told = tuple(n for n in told.get("image.name", "").split(",") if n)
+        return result._replace(
+            digest=told.get("containerimage.digest", result.digest), names=names_told or result.names
+        )
 
-def export(
-    engine: Engine,
-    request: BuildRequest,
-    output: Output,
-    products: tuple[Product, ...],
-    result: BuildResult,
-    emit: Emit,
-    vertex: str,
-) -> BuildResult:
-    """Do one ``-o``. The image in the store is done here, without loading what the others need."""
-    attributes = dict(output.attributes)
-    dest = attributes.pop("dest", "")
-    attributes.pop("rewrite-timestamp", "")
-    if output.kind == "cacheonly":
-        return result
-    if (output.kind == "image" and not attributes) or (output.kind == "docker" and not dest):
-        ids = [engine.images.put(made.config) for made in products]
+    def keep(self, products: tuple[Product, ...], vertex: str) -> tuple[str, ...]:
+        """Put the image in the store and name it, without loading what other exporters need."""
+        ids = [self.engine.images.put(made.config) for made in products]
         for image_id in ids:
-            emit(StatusEvent(vertex, f"writing image {image_id}", started=time.time(), completed=time.time()))
-        names = name_images(engine, ids, request.tags)
+            self._done(vertex, f"writing image {image_id}")
+        names = self.name_images(ids)
         for name in names:
-            emit(StatusEvent(vertex, f"naming to {name}", started=time.time(), completed=time.time()))
-        return result._replace(names=tuple(names))
-    from buildkit_py import exporter
-    from buildkit_py.exporter.spec import OutputSpec
+            self._done(vertex, f"naming to {name}")
+        return tuple(names)
 
-    engine.enter()
-    spec = OutputSpec(output.kind, dest, attributes)
-    told = exporter.export(spec, products, engine.stores, emit, vertex)
-    names_told = tuple(n for n in told.get("image.name", "").split(",") if n)
-    return result._replace(
-        digest=told.get("containerimage.digest", result.digest), names=names_told or result.names
-    )
+    def name_images(self, ids: list[Digest]) -> list[str]:
+        if len(ids) == 1:
+            return [self.engine.images.tag(name, ids[0]) for name in self.request.tags]
+        from buildkit_py.exporter.image import name_all
+
+        images = [image for image in map(self.engine.images.by_id, ids) if image is not None]
+        return name_all(self.engine.images, images, self.request.tags)
+
+    def _done(self, vertex: str, text: str) -> None:
+        self.emit(StatusEvent(vertex, text, started=time.time(), completed=time.time()))
+
+    def warnings(self) -> tuple[BuildWarning, ...]:
+        """The build checks' findings, which are shown too."""
+        found = self.frontend.warnings
+        for w in found:
+            self.emit(WarningEvent("", w.message, w.rule, w.path, w.start, w.end, w.url))
+        lines = self.files.lines() if found else ()
+        return tuple(BuildWarning(w.message, w.rule, w.path, w.start, w.end, w.url, lines) for w in found)
