@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import xxhash
 
@@ -22,8 +22,10 @@ from buildkit_py.linux.halves import in_halves
 from buildkit_py.snapshot.listing import PLAIN, STAT_SIZE, Listing, Part, has_xattrs, held_data
 from buildkit_py.snapshot.tree import Tree
 
-_FIELDS = struct.Struct("<IIIQQI")
-_VERSION = b"pybuild content 1\0"
+FIELDS = struct.Struct("<IIIQQI")
+"""Of a file in what is hashed: mode, uid, gid, size, device number, length of what follows."""
+VERSION = b"pybuild content 1\0"
+"""What is hashed first."""
 _RACY_NS = 20_000_000
 """A file changed again within one tick of the kernel's clock (at most 10 ms) looks unchanged."""
 _SMALL = 65536
@@ -44,26 +46,42 @@ def content_digest(
     owners: bool = False,
     chmod: Callable[[int], int] | None = None,
     variant: str = "",
+    hashed: list[bytes] | None = None,
 ) -> Digest:
     """Of what a copy of these parts would make.
 
+    ``hashed`` gets what was hashed, in pieces, and nothing where the stat cache knew the digest.
     ``owners``: the files' own ids count (else 0:0, or what a --chown names, which stands in the op).
     ``chmod`` replaces modes before they are hashed, ``variant`` names that change for the memo.
     Raises PybuildError where a file can't be read.
     """
     if statcache is None:
-        return _digest(parts, listing, owners, chmod, _Finder(listing, tree, {}))
+        return _digest(_bytes(parts, listing, owners, chmod, _Finder(listing, tree, {})), hashed)
     signature = _signature(parts, listing, f"{owners}\0{variant}")
     known = statcache.recall(signature)
     if known is not None:
         return known
     finder = _Finder(listing, tree, statcache.table())
-    digest = _digest(parts, listing, owners, chmod, finder)
+    digest = _digest(_bytes(parts, listing, owners, chmod, finder), hashed)
     if finder.fresh:
         statcache.learn(finder.fresh, set(listing.paths))
     if listing.newest_ctime_ns() < listing.started_ns - _RACY_NS:
         statcache.remember(signature, digest)
     return digest
+
+
+def content_bytes(
+    parts: Sequence[Part],
+    listing: Listing,
+    tree: Tree,
+    statcache: StatCache | None = None,
+    *,
+    owners: bool = False,
+    chmod: Callable[[int], int] | None = None,
+) -> bytes:
+    """What content_digest() hashes. Raises PybuildError where a file can't be read."""
+    finder = _Finder(listing, tree, {} if statcache is None else statcache.table())
+    return b"".join(_bytes(parts, listing, owners, chmod, finder))
 
 
 def _signature(parts: Sequence[Part], listing: Listing, variant: str) -> bytes:
@@ -76,34 +94,43 @@ def _signature(parts: Sequence[Part], listing: Listing, variant: str) -> bytes:
     return h.digest()
 
 
-def _digest(
+def _digest(pieces: Iterable[bytes], hashed: list[bytes] | None) -> Digest:
+    from hashlib import sha256  # here, for it loads OpenSSL, and a known selection hashes nothing
+
+    h = sha256()
+    for piece in pieces:
+        h.update(piece)
+        if hashed is not None:
+            hashed.append(piece)
+    return Digest("sha256:" + h.hexdigest())
+
+
+def _bytes(
     parts: Sequence[Part],
     listing: Listing,
     owners: bool,
     chmod: Callable[[int], int] | None,
     finder: _Finder,
-) -> Digest:
-    from hashlib import sha256  # here, for it loads OpenSSL, and a known selection hashes nothing
-
+) -> Iterator[bytes]:
+    """What is hashed, in pieces: the version, then of each part its kind, its records and a NUL."""
     finder.read_early()
-    h = sha256(_VERSION)
+    yield VERSION
     for part in parts:
-        h.update(part.kind.encode() + b"\0")
+        yield part.kind.encode() + b"\0"
         batch: list[bytes] = []
         for record in _records(part, listing, owners, chmod, finder):
             batch.append(record)
             if len(batch) == _BATCH:
-                h.update(b"".join(batch))
+                yield b"".join(batch)
                 batch.clear()
-        h.update(b"".join(batch))
-        h.update(b"\0")
-    return Digest("sha256:" + h.hexdigest())
+        yield b"".join(batch)
+        yield b"\0"
 
 
 def _records(
     part: Part, listing: Listing, owners: bool, chmod: Callable[[int], int] | None, finder: _Finder
 ) -> Iterator[bytes]:
-    pack, rare_rows, paths = _FIELDS.pack, listing.rare, listing.paths
+    pack, rare_rows, paths = FIELDS.pack, listing.rare, listing.paths
     prefix, skip = part.prefix, part.skip
     for row, (size, _, ctime_ns, _, mode) in enumerate(listing.stats_of(part.start, part.end), part.start):
         path = paths[row]

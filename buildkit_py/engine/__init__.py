@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from buildkit_py.cache.index import CacheIndex
+    from buildkit_py.cache.inputs import KeyInputs
     from buildkit_py.content.store import ContentStore
     from buildkit_py.database import Database
     from buildkit_py.digest import Digest
@@ -85,6 +86,12 @@ class Engine:
         from buildkit_py.cache.index import CacheIndex
 
         return CacheIndex(self.db)
+
+    @cached_property
+    def inputs(self) -> KeyInputs:
+        from buildkit_py.cache.inputs import KeyInputs
+
+        return KeyInputs(self.db)
 
     @cached_property
     def containers(self) -> ContainerStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import Digest, of_bytes
@@ -15,10 +16,12 @@ from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.image import reference
 from buildkit_py.image.assemble import config_bytes
+from buildkit_py.llb.graph import Node
 from buildkit_py.llb.result import BuildTarget, FrontendResult
 from buildkit_py.progress.events import Emit, StatusEvent, VertexEvent, WarningEvent
 from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, Output
 from buildkit_py.solver.solve import solve
+from buildkit_py.solver.types import Key, Result
 from buildkit_py.source.inline import InlineTree
 from buildkit_py.worker.context import BuildContext, Secret
 from buildkit_py.worker.worker import Worker
@@ -114,8 +117,9 @@ class Build:
     frontend: FrontendResult
     """Set by load()."""
     results: dict[Digest, Any]
-    """Of the targets' roots; set by solve(), like ``diffs``."""
+    """Of the targets' roots; set by solve(), like what follows."""
     diffs: DiffIds
+    context: BuildContext
 
     def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
         self.engine = engine
@@ -152,9 +156,9 @@ class Build:
         engine, graph = self.engine, self.frontend.graph
         roots = tuple(t.root for t in self.frontend.targets if t.root is not None)
         self.diffs = DiffIds(engine.snapshots, graph, roots)
-        context = self.context()
+        self.context = context = self.make_context()
         try:
-            shown = self.fetched(context, roots)
+            shown = self.fetched(roots)
             self.results = solve(graph, roots, Worker(context), self.emit, shown)
         except BaseException:
             self.diffs.abandon()
@@ -162,7 +166,12 @@ class Build:
         finally:
             engine.index.note_uses()
 
-    def context(self) -> BuildContext:
+    def starting(self, node: Node, key: Key, results: Sequence[Result]) -> None:
+        """A step begins to run, in whatever thread: keep what its key was made of."""
+        meta, hashed = node.meta, self.context.contents
+        self.engine.inputs.note(key, name=meta.name, stage=meta.stage, hashed=hashed)
+
+    def make_context(self) -> BuildContext:
         engine = self.engine
         return BuildContext(
             root=engine.root,
@@ -174,6 +183,7 @@ class Build:
             open_local=Locals(engine.root, self.files, self.request).open,
             open_inline=InlineTree,
             secrets={s.id: Secret(s.id, s.source, s.env) for s in self.request.secrets},
+            starting=self.starting,
             committed=self.diffs.committed,
             services=self.files.services,
         )
@@ -185,15 +195,17 @@ class Build:
         context.launcher = self.engine.launcher
         context.overlay = self.engine.overlay
 
-    def fetched(self, context: BuildContext, roots: tuple[Digest, ...]) -> frozenset[Digest]:
+    def fetched(self, roots: tuple[Digest, ...]) -> frozenset[Digest]:
         """Fetch what steps need from elsewhere, before there are threads; the nodes that were shown."""
         from buildkit_py.llb.ops import GitSource, HttpSource
 
-        if not any(isinstance(node.op, GitSource | HttpSource) for node in context.graph.nodes.values()):
+        if not any(
+            isinstance(node.op, GitSource | HttpSource) for node in self.frontend.graph.nodes.values()
+        ):
             return frozenset()
         from buildkit_py.worker.fetch import fetch
 
-        return fetch(context, roots, self.emit)
+        return fetch(self.context, roots, self.emit)
 
     def finish(self) -> BuildResult:
         """Name the layers, write the configs and hand both to the exporters."""

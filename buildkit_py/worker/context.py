@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import PybuildError
-from buildkit_py.llb.graph import Graph
+from buildkit_py.llb.graph import Graph, Node
 from buildkit_py.llb.ops import InlineSource, LocalSource
 from buildkit_py.progress.events import Emit
+from buildkit_py.solver.types import Key, Result
 from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class BuildContext:
         open_inline: Callable[[tuple[tuple[str, str, int], ...]], Tree],
         network: Literal["host", "private"] = "host",
         secrets: Mapping[str, Secret] | None = None,
+        starting: Callable[[Node, Key, Sequence[Result]], None] = lambda node, key, results: None,
         committed: Callable[[Digest, SnapshotID | None], None] = lambda node, snapshot: None,
         services: Services | None = None,
     ) -> None:
@@ -105,12 +107,16 @@ class BuildContext:
         self.network = network
         self.open_inline = open_inline
         self.selections: dict[tuple[Digest, int], Selection] = {}
+        self.contents: dict[Digest, Callable[[], bytes]] = {}
+        """What gives the bytes behind the content digests of keys."""
         self.graph = graph
         self.checkouts: dict[Digest, TemporaryDirectory] = {}
         """Git nodes' files that were fetched before the identity was entered."""
         self._services = services
         self._open_local = open_local
         self._locals: dict[tuple[str, tuple[str, ...]], LocalContext] = {}
+        self.starting = starting
+        """Called when a step begins to run, with the results it stands on, in its thread."""
         self.committed = committed
         self.cancelled = False
         self.running: set[Running] = set()

@@ -23,7 +23,9 @@ class ExecHandler(Handler):
             source = ctx.in_place(node.inputs[mount.input]) if mount.input >= 0 else None
             if source is not None:
                 action = Copy(mount.input, (mount.source,), "/", keep_owner=True)
-                contents[mount.input], _ = copy_content_key(action, source.tree, source.statcache)
+                digest, selection = copy_content_key(action, source.tree, source.statcache)
+                contents[mount.input] = digest
+                ctx.contents[digest] = selection.hashed
         return keys.exec_key(op, inputs, contents)
 
     def run(

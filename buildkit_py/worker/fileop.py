@@ -62,6 +62,7 @@ class FileHandler(Handler):
             source = sources[action.input]
             digest, selection = copy_content_key(action, source.tree, source.statcache)
             ctx.selections[node.digest, n] = selection
+            ctx.contents[digest] = selection.hashed
             contents.append(digest)
         return keys.key_of(keys.file_record(op, inputs[0] if op.base and inputs else None, contents))
 

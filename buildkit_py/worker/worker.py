@@ -64,6 +64,7 @@ class Worker:
         return _handler(node).load(self.context, node, node.op, key)
 
     def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
+        self.context.starting(node, key, results)
         try:
             result = _handler(node).run(self.context, node, node.op, key, results, emit)
         except PybuildError as e:

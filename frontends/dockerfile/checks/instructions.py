@@ -9,15 +9,10 @@ from buildkit_py.frontends.dockerfile import args
 from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.checks.finding import Finding
 from buildkit_py.frontends.dockerfile.words import split_first, split_quoted
+from buildkit_py.llb.secrecy import is_for_secrets
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.conversion import Conversion
-
-_SECRET = frozenset(
-    ("apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token")
-)
-_HARMLESS = frozenset(("public", "file", "version"))
-"""Parts of a name, between its underscores."""
 
 
 def no_empty_continuation(conversion: Conversion) -> Iterator[Finding]:
@@ -101,8 +96,7 @@ def secrets_used_in_arg_or_env(conversion: Conversion) -> Iterator[Finding]:
         else:
             continue
         for name in names:
-            parts = name.lower().split("_")
-            if not _SECRET.isdisjoint(parts) and _HARMLESS.isdisjoint(parts):
+            if is_for_secrets(name):
                 word = instruction.name.upper()
                 message = f'Do not use ARG or ENV instructions for sensitive data ({word} "{name}")'
                 yield Finding(instruction.range, message)
