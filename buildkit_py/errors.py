@@ -19,14 +19,18 @@ from __future__ import annotations
 
 
 class PybuildError(Exception):
-    """What went wrong (``message``), and what to do about it (``hint``, may be empty)."""
+    """What went wrong (``message``), and what to do about it (``hint``, may be empty).
+
+    ``word`` is the word of the instruction that it is about, as written; empty for the instruction itself.
+    """
 
     exit_status = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", word: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.word = word
 
 
 class UsageError(PybuildError):
@@ -38,7 +42,7 @@ class DockerfileError(PybuildError):
 
     ``path`` names the file as the user wrote it, ``start`` and ``end`` are 1-based inclusive line
     numbers (0: the file as a whole), ``column`` is the 1-based column of the caret in line ``start``
-    (0: none), ``lines`` are the file's source lines, for showing the place.
+    (0: where ``word`` stands), ``lines`` are the file's source lines, for showing the place.
     """
 
     def __init__(
@@ -51,8 +55,9 @@ class DockerfileError(PybuildError):
         column: int = 0,
         lines: tuple[str, ...] = (),
         hint: str = "",
+        word: str = "",
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, word=word)
         self.path = path
         self.start = start
         self.end = end or start
@@ -65,7 +70,7 @@ class UnsupportedError(DockerfileError):
 
 
 class StepError(PybuildError):
-    """A build step failed. ``status`` is the exit status of its process (128+n after signal n).
+    """A build step failed. ``status`` is the exit status of its process: 128+n after signal n, 0 without one.
 
     ``log`` holds the step's last log lines; ``path``, ``start``, ``end`` and ``lines`` are its place
     in the Dockerfile, as in DockerfileError.
@@ -83,8 +88,9 @@ class StepError(PybuildError):
         end: int = 0,
         lines: tuple[str, ...] = (),
         hint: str = "",
+        word: str = "",
     ) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, word=word)
         self.step = step
         self.status = status
         self.log = log

@@ -36,11 +36,11 @@ class _Offline:
 def run(args: Args) -> int:
     from buildkit_py.engine import Engine
     from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
+    from buildkit_py.frontends.dockerfile.dump import read_file
     from buildkit_py.frontends.dockerfile.parser import parse
 
     path = args.text("file")
-    with open(path, "rb") as file:
-        dockerfile = parse(file.read(), path)
+    dockerfile = parse(read_file(path), path)
     options = ConvertOptions(
         build_args=dict(values.variables(args.texts("build_args"), "--build-arg")),
         target=args.text("target"),

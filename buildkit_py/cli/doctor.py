@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from buildkit_py.cli.command import Args, Command, option
-from buildkit_py.cli.report import Style
+from buildkit_py.cli.excerpt import Style
 from buildkit_py.progress.display import colour_wanted
 from buildkit_py.progress.text import clean
 

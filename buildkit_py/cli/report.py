@@ -22,32 +22,15 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from buildkit_py.cli import excerpt
+from buildkit_py.cli.excerpt import Style
 from buildkit_py.errors import DockerfileError, PybuildError, StepError, UnsupportedError
 from buildkit_py.progress.display import colour_wanted
 from buildkit_py.progress.text import clean
 from buildkit_py.request import BuildWarning
 
-AROUND = 2
-"""Source lines shown before and after the place of an error."""
-LONGEST_RANGE = 14
-"""Lines of a place that are shown; of a longer one (a heredoc) the middle is left out."""
 EXCERPT = 3
 """Source lines shown under a warning of a build."""
-RULE = "-" * 20
-
-
-class Style:
-    """Escape sequences for a terminal that wants colours, empty texts otherwise."""
-
-    __slots__ = ("bold", "dim", "green", "off", "red", "yellow")
-
-    def __init__(self, colour: bool) -> None:
-        self.green = "\x1b[32m" if colour else ""
-        self.red = "\x1b[31m" if colour else ""
-        self.yellow = "\x1b[33m" if colour else ""
-        self.bold = "\x1b[1m" if colour else ""
-        self.dim = "\x1b[2m" if colour else ""
-        self.off = "\x1b[0m" if colour else ""
 
 
 def show(error: Exception, error_status: int = 0) -> int:
@@ -68,9 +51,12 @@ def render(error: Exception, style: Style) -> str:
     if isinstance(error, StepError):
         if error.log:
             out += ["------", f" > {clean(error.step)}:", *(clean(line) for line in error.log), "------"]
-        out += place(error.path, error.start, error.end, 0, error.lines, style)
+        # A process that failed did what its instruction says: there is no word to point at.
+        caret = None if error.status else excerpt.found(error)
+        out += excerpt.place(error.path, error.start, error.end, error.lines, style, caret)
     elif isinstance(error, DockerfileError) and not (isinstance(error, UnsupportedError) and error.start < 1):
-        out += place(error.path, error.start, error.end, error.column, error.lines, style)
+        caret = (error.start, error.column) if error.column else excerpt.found(error)
+        out += excerpt.place(error.path, error.start, error.end, error.lines, style, caret)
     message, hint = _words(error)
     first, *more = message.split("\n")
     out.append(f"{style.red}{style.bold}ERROR:{style.off} {clean(first)}")
@@ -130,41 +116,6 @@ def _origin(error: Exception) -> str:
     return f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})"
 
 
-def place(path: str, start: int, end: int, column: int, lines: Sequence[str], style: Style) -> list[str]:
-    """The name of the place and the source lines around it, ``>>>`` before those that are meant."""
-    if not path:
-        return []
-    if start < 1:
-        return [clean(path)]
-    out = [f"{style.bold}{clean(path)}:{start}{style.off}"]
-    if start > len(lines):
-        return out
-    end = min(max(end, start), len(lines))
-    first, last = max(start - AROUND, 1), min(end + AROUND, len(lines))
-    shown = list(range(first, last + 1))
-    if end - start >= LONGEST_RANGE:
-        shown = [n for n in shown if n < start + LONGEST_RANGE - 4 or n > end - 3]
-    out.append(RULE)
-    for before, number in zip([shown[0] - 1, *shown], shown, strict=False):
-        if number != before + 1:
-            out.append(f"{style.dim}     |  …{style.off}")
-        source = _expanded(lines[number - 1])
-        if start <= number <= end:
-            out.append(f"{number:4} | {style.red}>>>{style.off} {source}".rstrip())
-            if number == start and column > 0:
-                width = len(_expanded(lines[number - 1][: column - 1]))
-                out.append(f"     |     {' ' * width}{style.red}^{style.off}")
-        else:
-            out.append(f"{style.dim}{number:4} |     {source}".rstrip() + style.off)
-    out.append(RULE)
-    return out
-
-
-def _expanded(line: str) -> str:
-    """A source line without control characters, tabs as wide as four columns (so that carets fit)."""
-    return clean(line.rstrip("\r\n").expandtabs(4))
-
-
 def warnings(found: Sequence[BuildWarning], *, checking: bool) -> None:
     """A build's warnings: a summary on stderr, or (``--check``) each with its place on stdout."""
     stream = sys.stdout if checking else sys.stderr
@@ -185,7 +136,7 @@ def render_warnings(found: Sequence[BuildWarning], *, checking: bool, style: Sty
     for item in found:
         title = item.rule + (f" - {item.url}" if item.url else "")
         out += [f"{style.yellow}WARNING:{style.off} {title}", clean(item.message)]
-        out += [*place(item.path, item.start, item.end, 0, item.lines, style), ""]
+        out += [*excerpt.place(item.path, item.start, item.end, item.lines, style), ""]
     out.append(_verdict(len(found)))
     return "\n".join(out) + "\n"
 
@@ -196,7 +147,7 @@ def _excerpt(item: BuildWarning, style: Style) -> list[str]:
         return []
     last = min(max(item.start, item.end), len(item.lines), item.start + EXCERPT - 1)
     numbers = range(item.start, last + 1)
-    out = [f"{style.dim}{n:7} | {_expanded(item.lines[n - 1])}".rstrip() + style.off for n in numbers]
+    out = [f"{style.dim}{n:7} | {excerpt.shown(item.lines[n - 1])}".rstrip() + style.off for n in numbers]
     return out + ([f"{style.dim}        | …{style.off}"] if last < item.end else [])
 
 

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from buildkit_py import textfile
 from buildkit_py.errors import DockerfileError, UsageError
 from buildkit_py.progress.events import Emit
 from buildkit_py.progress.events import ignore as silent
 from buildkit_py.request import BuildRequest
+from buildkit_py.textfile import MAX_SIZE
 from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.context import LocalContext
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from buildkit_py.source.remote import Remote
     from buildkit_py.worker.ssh import Agents
 
-MAX_DOCKERFILE = 16 << 20
-"""Bytes. A Dockerfile that is larger is some other file."""
 NAMES = ("Dockerfile", "dockerfile")
 IMAGES = ("docker-image://", "oci-layout://")
 """Schemes of named contexts that are images."""
@@ -115,8 +115,8 @@ class BuildFiles(NamedTuple):
                 _ = services.agents  # what is not there is told before anything is built
             main = _main(services)
             data, shown, rules = _dockerfile(main, services)
-            if len(data) > MAX_DOCKERFILE:
-                raise DockerfileError(f"{shown} is larger than {MAX_DOCKERFILE >> 20} MiB", path=shown)
+            if len(data) > MAX_SIZE:
+                raise DockerfileError(f"{shown} is larger than {MAX_SIZE >> 20} MiB", path=shown)
             files = cls(main, data, shown, rules, services)
             if main.source is not None or request.build_contexts:
                 files = files._named()
@@ -130,7 +130,9 @@ class BuildFiles(NamedTuple):
         self.services.close()
 
     def lines(self) -> tuple[str, ...]:
-        return tuple(self.dockerfile.decode("utf-8", "replace").splitlines())
+        """As the parser counts them: a line feed alone ends a line."""
+        text = self.dockerfile.decode("utf-8", "replace").removeprefix("\ufeff").removesuffix("\n")
+        return tuple(line.rstrip("\r") for line in text.split("\n"))
 
     def _named(self) -> BuildFiles:
         sources: dict[str, GitSource | HttpSource] = {}
@@ -196,8 +198,10 @@ def _dockerfile(main: Main, services: Services) -> tuple[bytes, str, tuple[str, 
         return (*read_unpacked(main.directory, request.file), ())
     path, shown = _local_dockerfile(main.directory, request.file)
     try:
-        with open(path, "rb") as f:
-            data = f.read(MAX_DOCKERFILE + 1)
+        data = textfile.read(path)
+    except textfile.IrregularError as e:
+        hint = "name a file with -f" if os.path.isdir(path) else f"pybuild build -f - PATH < {shown}"
+        raise DockerfileError(f"cannot read {shown}: {e.strerror}", path=shown, hint=hint) from e
     except OSError as e:
         raise DockerfileError(
             f"cannot read {shown}: {e.strerror}",
@@ -225,12 +229,11 @@ def _ignore_lines(*paths: str) -> tuple[str, ...]:
     """The rules of the first file that is there: ``<Dockerfile>.dockerignore`` goes before .dockerignore."""
     for path in paths:
         try:
-            with open(path, "rb") as f:
-                text = f.read()
+            text = textfile.read(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as e:
-            raise UsageError(f"cannot read {path}: {e.strerror}") from e
+            raise DockerfileError(f"cannot read {path}: {e.strerror}", path=path) from e
         from buildkit_py.frontends.dockerfile.dockerignore import parse_ignore
 
         return parse_ignore(text)

@@ -11,12 +11,13 @@ import time
 from typing import TYPE_CHECKING
 
 from buildkit_py.archive import compression
-from buildkit_py.engine.contexts import MAX_DOCKERFILE, NAMES, Main, Services, is_remote
+from buildkit_py.engine.contexts import NAMES, Main, Services, is_remote
 from buildkit_py.errors import DockerfileError, PybuildError, UsageError
 from buildkit_py.frontends.dockerfile.instructions.add import is_git, is_url, parse_git
 from buildkit_py.llb.address import shown
 from buildkit_py.llb.ops import GitSource, HttpSource
 from buildkit_py.progress.events import VertexEvent
+from buildkit_py.textfile import MAX_SIZE
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -149,8 +150,8 @@ def _downloaded(url: str, services: Services) -> tuple[bytes, str]:
     name = shown(url)
     with _Step(services, f"[internal] load remote Dockerfile {name}") as vertex:
         found = http.get(url, services.emit, vertex)
-        if found.size > MAX_DOCKERFILE:
-            raise DockerfileError(f"{name} is larger than {MAX_DOCKERFILE >> 20} MiB", path=name)
+        if found.size > MAX_SIZE:
+            raise DockerfileError(f"{name} is larger than {MAX_SIZE >> 20} MiB", path=name)
         found = http.ensure(url, found.digest, services.emit, vertex)
         with open(http.path(found), "rb") as f:
             return f.read(), name
@@ -161,7 +162,7 @@ def _committed(source: GitSource, file: str, services: Services) -> tuple[bytes,
     with _Step(services, f"[internal] load git source {shown(source.url)}"):
         commit = git.resolve(source)
         for name in (file,) if file else NAMES:
-            data = git.read(source, commit, name, MAX_DOCKERFILE)
+            data = git.read(source, commit, name, MAX_SIZE)
             if data is not None:
                 return data, name
     missing = file or NAMES[0]
@@ -181,7 +182,7 @@ def read_unpacked(directory: str, file: str) -> tuple[bytes, str]:
         found = tree.lookup(name)
         if found is not None and os.path.isfile(found.host):
             with open(found.host, "rb") as f:
-                return f.read(MAX_DOCKERFILE + 1), name
+                return f.read(MAX_SIZE + 1), name
     missing = file or NAMES[0]
     raise DockerfileError(
         f"the build context has no {missing}",
@@ -195,8 +196,8 @@ def _all(stream: Readable, what: str) -> bytes:
     while data := stream.read(1 << 20):
         parts.append(data)
         size += len(data)
-        if size > MAX_DOCKERFILE:
-            raise UsageError(f"{what} is larger than {MAX_DOCKERFILE >> 20} MiB")
+        if size > MAX_SIZE:
+            raise UsageError(f"{what} is larger than {MAX_SIZE >> 20} MiB")
     return b"".join(parts)
 
 

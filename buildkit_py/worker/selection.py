@@ -52,7 +52,11 @@ def select(action: Copy, tree: Tree) -> Selection:
     try:
         adder = _Nested(selection, action) if action.parents else _Flat(selection, action)
         for source in action.sources:
-            adder.add(source)
+            try:
+                adder.add(source)
+            except PybuildError as e:
+                e.word = e.word or source
+                raise
     except OSError as e:
         raise unreadable(str(e.filename or " ".join(action.sources)), e) from e
     except RecursionError:

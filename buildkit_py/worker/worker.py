@@ -97,4 +97,5 @@ def placed(error: PybuildError, node: Node) -> PybuildError:
         start=meta.start,
         end=meta.end,
         hint=error.hint,
+        word=error.word,
     )

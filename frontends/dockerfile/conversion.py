@@ -94,7 +94,8 @@ class Conversion:
 
     # Errors and words
 
-    def fail(self, place: Range | None, message: str, *, hint: str = "") -> DockerfileError:
+    def fail(self, place: Range | None, message: str, *, hint: str = "", word: str = "") -> DockerfileError:
+        """The error to raise; its caret goes to ``word``, and where that isn't found to the instruction."""
         return DockerfileError(
             message,
             path=self.dockerfile.path,
@@ -102,6 +103,7 @@ class Conversion:
             end=place.end if place else 0,
             lines=self.dockerfile.lines,
             hint=hint,
+            word=word,
         )
 
     def expand(
@@ -111,7 +113,7 @@ class Conversion:
         try:
             return how(word, values, self.dockerfile.escape)
         except expand.ExpansionError as error:
-            failure = self.fail(instruction.range, error.message, hint=error.hint)
+            failure = self.fail(instruction.range, error.message, hint=error.hint, word=word)
             at = self.dockerfile.lines[failure.start - 1].find(word) if failure.start else -1
             failure.column = at + error.offset + 1 if at >= 0 else 0
             raise failure from None
@@ -205,7 +207,10 @@ class Conversion:
         else:
             message = "circular dependency between stages: " + " needs ".join(names)
         raise self.fail(
-            wanted_by.range, message, hint="a stage can only take files from stages that don't need it"
+            wanted_by.range,
+            message,
+            hint="a stage can only take files from stages that don't need it",
+            word=names[-1],
         )
 
     def target(self) -> BuildTarget:
@@ -277,7 +282,8 @@ class Conversion:
         try:
             return self._resolve(ref, wanted)
         except (NotFoundError, ImageError, RegistryError, UsageError) as error:
-            raise self.fail(instruction.range, f"{ref}: {error.message}", hint=error.hint) from error
+            message = error.message if repr(ref) in error.message else f"{ref}: {error.message}"
+            raise self.fail(instruction.range, message, hint=error.hint, word=ref) from error
 
     def image_node(self, found: ResolvedImage, wanted: Platform, meta: Meta) -> Digest:
         return self.graph.add(ImageSource(found.ref, found.digest, str(wanted)), (), meta)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from buildkit_py import textfile
+from buildkit_py.errors import NotFoundError
 from buildkit_py.frontends.dockerfile import parser, semantics
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction
 
@@ -26,14 +28,15 @@ def dump(dockerfile: Dockerfile) -> bytes:
 
 def dump_ast(path: str) -> bytes:
     """Read, parse and dump a file. Raises DockerfileError, and NotFoundError where it can't be read."""
-    from buildkit_py.errors import NotFoundError
+    return dump(parser.parse(read_file(path), path))
 
+
+def read_file(path: str) -> bytes:
+    """A Dockerfile's bytes. Raises NotFoundError."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
+        return textfile.read(path)
     except OSError as error:
         raise NotFoundError(f"cannot read {path}: {error.strerror}") from error
-    return dump(parser.parse(data, path))
 
 
 def _instruction(instruction: Instruction) -> dict[str, Any]:

@@ -26,11 +26,13 @@ def convert_mounts(
         try:
             mounts.append(_mount(state, instruction, options, inputs, mounts))
         except ValueError as error:
-            raise state.fail(instruction, f"--mount={value}: {error}") from None
+            raise state.fail(instruction, f"--mount={value}: {error}", word=f"--mount={value}") from None
     seen: set[str] = set()
     for mount in mounts:
         if mount.target in seen:
-            raise state.fail(instruction, f"RUN: two mounts have the target {mount.target}")
+            raise state.fail(
+                instruction, f"RUN: two mounts have the target {mount.target}", word=mount.target
+            )
         if mount.target:
             seen.add(mount.target)
     return mounts
@@ -50,7 +52,7 @@ def _options(state: StageState, instruction: Instruction, value: str) -> dict[st
             options[key] = setting
         mountfacts.check(",".join(_plain(k, v) for k, v in options.items()))
     except ValueError as error:
-        raise state.fail(instruction, str(error)) from None
+        raise state.fail(instruction, str(error), word=f"--mount={value}") from None
     return options
 
 

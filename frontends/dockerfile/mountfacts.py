@@ -122,5 +122,5 @@ def near(word: str, known: tuple[str, ...]) -> str:
     """`` (did you mean bind?)``, or nothing."""
     import difflib
 
-    found = difflib.get_close_matches(word, known, 1, 0.6)
+    found = difflib.get_close_matches(word, known, 1, 0.65)
     return f" (did you mean {found[0]}?)" if found else ""

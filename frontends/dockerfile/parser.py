@@ -148,10 +148,17 @@ def _pairs(lexer: Lexer, line: JoinedLine, name: str, rest: str) -> tuple[str, .
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise _error(lexer, line, f"can't find = in {word!r}: words must have the form name=value", word)
+            message = f"can't find = in {word!r}: words must have the form name=value"
+            raise _error(lexer, line, message, word, hint=_missing_equals(rest, found))
         found.append(key)
         found.append(value)
     return tuple(found)
+
+
+def _missing_equals(rest: str, before: list[str]) -> str:
+    if "\u201c" in rest or "\u201d" in rest:
+        return 'typographic quotes are no quotes: write "'
+    return f'a value with spaces stands in quotes: {before[0]}="…"'
 
 
 def _split_space(text: str) -> tuple[str, str]:

@@ -88,6 +88,9 @@ def check_instructions(dockerfile: Dockerfile) -> DockerfileError | None:
 def _error(dockerfile: Dockerfile, instruction: Instruction, problem: _Problem) -> DockerfileError:
     start, end = instruction.range
     column = 0
+    hint = problem.hint
+    if "\r" in instruction.text and len(dockerfile.lines) == 1:
+        hint = "the lines end in carriage returns alone: save the file with line feeds"
     if problem.word and start <= len(dockerfile.lines):
         column = column_of(dockerfile.lines[start - 1], problem.word)
     return DockerfileError(
@@ -97,7 +100,8 @@ def _error(dockerfile: Dockerfile, instruction: Instruction, problem: _Problem) 
         end=end,
         column=column,
         lines=dockerfile.lines,
-        hint=problem.hint,
+        hint=hint,
+        word=problem.word,
     )
 
 
@@ -108,6 +112,7 @@ def _check(instruction: Instruction) -> None:
             f"unknown instruction: {instruction.written}"
             + _near(instruction.name.upper(), tuple(name.upper() for name in INSTRUCTIONS)),
             instruction.written,
+            _odd(instruction.written),
         )
     name = instruction.name
     # A HEALTHCHECK NONE has nothing that its flags could apply to.
@@ -264,6 +269,18 @@ def _check_duration(name: str, value: str, flag: str) -> None:
         raise _Problem(f"--{name}: {error}", flag) from None
     if nanoseconds != 0 and nanoseconds < 1_000_000:
         raise _Problem(f"--{name}={value}: the interval cannot be less than 1ms", flag)
+
+
+def _odd(word: str) -> str:
+    """A hint at a character that looks like nothing, or like another one."""
+    for character in word:
+        if character.isascii() and character.isprintable():
+            continue
+        import unicodedata
+
+        name = unicodedata.name(character, "a control character")
+        return f"it holds the character U+{ord(character):04X} ({name})"
+    return ""
 
 
 _RULES = {

@@ -127,8 +127,10 @@ class StageState:
             if name not in self.scope.declared:
                 self.conversion.note("unset", instruction, name, *self.scope.values)
 
-    def fail(self, instruction: Instruction, message: str, *, hint: str = "") -> DockerfileError:
-        return self.conversion.fail(instruction.range, message, hint=hint)
+    def fail(
+        self, instruction: Instruction, message: str, *, hint: str = "", word: str = ""
+    ) -> DockerfileError:
+        return self.conversion.fail(instruction.range, message, hint=hint, word=word)
 
     # Nodes
 

@@ -44,7 +44,7 @@ def words(state: StageState, instruction: Instruction) -> Words:
             if heredoc.expand:
                 content = state.expand_heredoc(instruction, content)
             if "/" in heredoc.name or heredoc.name in (".", ".."):
-                raise state.fail(instruction, f"{heredoc.name!r} can't be the name of a file")
+                raise state.fail(instruction, f"{heredoc.name!r} can't be the name of a file", word=word)
             inline.append((heredoc.name, content, 0o644))
             shown.append(word)
             continue
@@ -56,10 +56,12 @@ def words(state: StageState, instruction: Instruction) -> Words:
     shown.append(dest)
     destination = _destination(state, dest)
     if inline and sources and not destination.endswith("/"):
-        raise state.fail(instruction, _several(instruction))
+        raise state.fail(instruction, _several(instruction), word=instruction.args[-1])
     names = [name for name, _, _ in inline]
     if len(set(names)) < len(names):
-        raise state.fail(instruction, f"{instruction.name.upper()}: two heredocs have the same name")
+        raise state.fail(
+            instruction, f"{instruction.name.upper()}: two heredocs have the same name", word=shown[-2]
+        )
     return Words(tuple(sources), tuple(inline), destination, " ".join(shown))
 
 
@@ -84,12 +86,14 @@ def ownership(state: StageState, instruction: Instruction) -> tuple[str, str]:
             instruction,
             f"--chmod={chmod} is not a mode",
             hint="give an octal mode up to 7777 (755) or a symbolic one (u=rwX,go=rX)",
+            word=f"--chmod={flag(instruction, 'chmod')}",
         )
     if chown and (not chown.partition(":")[0] or chown.count(":") > 1):
         raise state.fail(
             instruction,
             f"--chown={chown} is not of the form user[:group]",
             hint="for example --chown=app:app",
+            word=f"--chown={flag(instruction, 'chown')}",
         )
     return chown, chmod
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,15 +39,7 @@ def test_language(name: str, pybuild: Pybuild, base: trees.Image) -> None:
             golden.fill(wanted, seen)
             golden.save(name, case)
         compare(wanted, seen, f"build {number + 1} of {name}")
-    assert not half_made(pybuild.store)
-
-
-def half_made(store: Path) -> list[Path]:
-    """Layer directories that no row of the index names, and blobs that never became one."""
-    with contextlib.closing(sqlite3.connect(store / "index.db")) as db:
-        known = {str(row[0]) for row in db.execute("SELECT layer FROM snapshots")}
-    layers = [p for mode in (store / "snapshots").iterdir() if mode.name[0] != "." for p in mode.iterdir()]
-    return [p for p in layers if p.name not in known] + list((store / "staging").iterdir())
+    assert not pybuild.half_made()
 
 
 def compare(wanted: golden.Json, seen: golden.Observed, which: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,6 +133,15 @@ class Pybuild:
         """The store is whole: nothing half-made stands in it, and what is there answers."""
         self("images")
         self("cache", "du")
+
+    def half_made(self) -> list[Path]:
+        """Layer directories that no row of the index names, and blobs that never became one."""
+        store = self.store
+        with contextlib.closing(sqlite3.connect(store / "index.db")) as db:
+            known = {str(row[0]) for row in db.execute("SELECT layer FROM snapshots")}
+        modes = [mode for mode in (store / "snapshots").iterdir() if mode.name[0] != "."]
+        layers = [layer for mode in modes for layer in mode.iterdir()]
+        return [layer for layer in layers if layer.name not in known] + list((store / "staging").iterdir())
 
     def remove(self) -> None:
         """Delete the folder, files of subordinate ids included."""

@@ -63,9 +63,13 @@ def _check_remote_flags(
 ) -> None:
     checksum = flag(instruction, "checksum")
     if checksum and (len(sources) != 1 or local):
-        raise state.fail(instruction, "ADD --checksum is for exactly one source, a URL or git repository")
+        raise state.fail(
+            instruction,
+            "ADD --checksum is for exactly one source, a URL or git repository",
+            word=f"--checksum={flag(instruction, 'checksum')}",
+        )
     if flag_bool(instruction, "keep-git-dir") and not any(is_git(s) for s in sources):
-        raise state.fail(instruction, "ADD --keep-git-dir is for git repositories")
+        raise state.fail(instruction, "ADD --keep-git-dir is for git repositories", word="--keep-git-dir")
 
 
 def _url(state: StageState, instruction: Instruction, source: str, dest: str, inputs: list[Digest]) -> Copy:
@@ -73,7 +77,10 @@ def _url(state: StageState, instruction: Instruction, source: str, dest: str, in
     name = _file_name(source)
     if not name and dest.endswith("/") and not unpack:
         raise state.fail(
-            instruction, f"ADD {source}: the URL gives no file name", hint="give the destination a file name"
+            instruction,
+            f"ADD {source}: the URL gives no file name",
+            hint="give the destination a file name",
+            word=source,
         )
     checksum = state.expand(instruction, flag(instruction, "checksum"))
     if checksum and not is_valid(checksum):
@@ -81,6 +88,7 @@ def _url(state: StageState, instruction: Instruction, source: str, dest: str, in
             instruction,
             f"--checksum={checksum} is not a SHA-256 digest",
             hint="it is written sha256: and 64 hex digits; `curl -L URL | sha256sum` tells them",
+            word=f"--checksum={checksum}",
         )
     node = HttpSource(source, checksum, name or "download")
     inputs.append(state.add(node, (), state.meta(instruction, shown(source))))
@@ -101,9 +109,9 @@ def _git(state: StageState, instruction: Instruction, source: str) -> Digest:
     try:
         node = parse_git(source)
     except ValueError as error:
-        raise state.fail(instruction, f"ADD {source}: {error}") from None
+        raise state.fail(instruction, f"ADD {source}: {error}", word=source) from None
     if checksum and node.checksum not in ("", checksum):
-        raise state.fail(instruction, "ADD: --checksum and the URL's checksum= differ")
+        raise state.fail(instruction, "ADD: --checksum and the URL's checksum= differ", word="--checksum")
     keep = flag_bool(instruction, "keep-git-dir")
     node = node._replace(
         checksum=checksum or node.checksum, keep_git_dir=node.keep_git_dir if keep is None else keep

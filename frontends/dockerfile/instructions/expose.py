@@ -18,7 +18,10 @@ def apply(state: StageState, instruction: Instruction) -> None:
             added.update((port, {}) for port in parse_ports(word))
         except ValueError as error:
             raise state.fail(
-                instruction, f"EXPOSE {word}: {error}", hint="write port, port/protocol or first-last"
+                instruction,
+                f"EXPOSE {word}: {error}",
+                hint="write port, port/protocol or first-last",
+                word=word,
             ) from None
     state.conversion.note("expose", instruction, *words)
     state.config["ExposedPorts"] = {**(state.config.get("ExposedPorts") or {}), **added}

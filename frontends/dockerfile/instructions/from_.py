@@ -32,6 +32,7 @@ def begin(conversion: Conversion, stage: Stage) -> StageState:
             instruction.range,
             f"the base name {stage.base} is empty",
             hint="only an ARG before the first FROM, with a default or a --build-arg, can be used here",
+            word=stage.base,
         )
     parent = conversion.find_name(base, before=stage.index)
     if parent is not None and conversion.named_context(base) is None:
@@ -51,11 +52,13 @@ def stage_platform(conversion: Conversion, stage: Stage) -> Platform:
             instruction.range,
             f"the platform {stage.platform} is empty",
             hint="only automatic ARGs and ARGs before the first FROM can be used here",
+            word=f"--platform={stage.platform}",
         )
     try:
         return platform.parse(text)
     except ValueError as error:
-        raise conversion.fail(instruction.range, f"--platform: {error}") from None
+        word = f"--platform={stage.platform}"
+        raise conversion.fail(instruction.range, f"--platform: {error}", word=word) from None
 
 
 def _from_scratch(conversion: Conversion, stage: Stage, wanted: Platform) -> StageState:

@@ -43,11 +43,15 @@ def _duration(state: StageState, instruction: Instruction, name: str) -> int:
     try:
         value = goduration.parse(text)
     except ValueError as error:
-        raise state.fail(instruction, f"HEALTHCHECK --{name}: {error}") from None
+        raise state.fail(instruction, f"HEALTHCHECK --{name}: {error}", word=f"--{name}") from None
     if value < 0:
-        raise state.fail(instruction, f"HEALTHCHECK --{name}: the duration {text} is negative")
+        raise state.fail(
+            instruction, f"HEALTHCHECK --{name}: the duration {text} is negative", word=f"--{name}"
+        )
     if 0 < value < 1_000_000:
-        raise state.fail(instruction, f"HEALTHCHECK --{name}: the duration {text} is shorter than 1ms")
+        raise state.fail(
+            instruction, f"HEALTHCHECK --{name}: the duration {text} is shorter than 1ms", word=f"--{name}"
+        )
     return value
 
 
@@ -57,5 +61,7 @@ def _retries(state: StageState, instruction: Instruction) -> int:
         return 0
     digits = text.removeprefix("+")
     if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise state.fail(instruction, f"HEALTHCHECK --retries: {text!r} is not a number of at least 0")
+        raise state.fail(
+            instruction, f"HEALTHCHECK --retries: {text!r} is not a number of at least 0", word="--retries"
+        )
     return int(digits)

@@ -85,7 +85,10 @@ def _network(state: StageState, instruction: Instruction) -> Network:
     wanted = flag(instruction, "network")
     if wanted == "host" and "network.host" not in state.conversion.options.allow:
         raise state.fail(
-            instruction, "RUN --network=host is not allowed", hint="allow it with --allow network.host"
+            instruction,
+            "RUN --network=host is not allowed",
+            hint="allow it with --allow network.host",
+            word="--network=host",
         )
     value = wanted or state.conversion.options.network
     return "none" if value == "none" else "host" if value == "host" else "default"
@@ -99,6 +102,7 @@ def _security(state: StageState, instruction: Instruction) -> Literal["sandbox",
             instruction,
             "RUN --security=insecure is not allowed",
             hint="allow it with --allow security.insecure",
+            word="--security=insecure",
         )
     return "insecure"
 
@@ -112,6 +116,7 @@ def _devices(state: StageState, instruction: Instruction) -> tuple[str, ...]:
                 instruction,
                 f"RUN --device={device} is not allowed",
                 hint=f"allow it with --allow device, or with --allow device={device.partition(',')[0]} alone",
+                word=f"--device={device}",
             )
     return devices
 

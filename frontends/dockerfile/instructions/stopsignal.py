@@ -22,6 +22,7 @@ def apply(state: StageState, instruction: Instruction) -> None:
             instruction,
             f"STOPSIGNAL: {text!r} is not a signal",
             hint="give a name such as SIGTERM or a number from 1 to 64",
+            word=instruction.args[0],
         )
     state.config["StopSignal"] = text
     state.commit(f"STOPSIGNAL {text}")

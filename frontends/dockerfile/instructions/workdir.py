@@ -10,7 +10,7 @@ from buildkit_py.llb.ops import File, Mkdir
 def apply(state: StageState, instruction: Instruction) -> None:
     path = state.expand(instruction, instruction.args[0])
     if not path:
-        raise state.fail(instruction, f"WORKDIR {instruction.args[0]} is empty")
+        raise state.fail(instruction, f"WORKDIR {instruction.args[0]} is empty", word=instruction.args[0])
     if not path.startswith("/") and not state.own_workdir:
         state.conversion.note("relative-workdir", instruction, path)
     state.own_workdir = True

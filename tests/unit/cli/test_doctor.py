@@ -6,7 +6,7 @@ import pytest
 
 from buildkit_py import cli
 from buildkit_py.cli.doctor import able, render
-from buildkit_py.cli.report import Style
+from buildkit_py.cli.excerpt import Style
 from buildkit_py.linux import probe
 from buildkit_py.linux.probe import Finding
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from buildkit_py.cli import report
-from buildkit_py.cli.report import Style
+from buildkit_py.cli.excerpt import Style
 from buildkit_py.errors import DockerfileError, NotFoundError, StepError, UnsupportedError, UsageError
 from buildkit_py.request import BuildWarning
 
