@@ -33,6 +33,8 @@ Results go to stdout; progress, warnings and errors go to stderr.
 |---|---|
 | `PYBUILD_ROOT` | the store's directory (else `$XDG_DATA_HOME/pybuild`) |
 | `PYBUILD_REGISTRY_CONFIG` | the file with the registries' settings |
+| `PYBUILD_HISTORY_KEEP` | how many builds are remembered: 100; `0`: none |
+| `PYBUILD_HISTORY_DAYS` | for how many days: 30 |
 | `PYBUILD_DEBUG` | `1`: errors come with a traceback, as with `--debug` |
 | `BUILDKIT_PROGRESS` | how progress is shown where `--progress` isn't given |
 | `NO_COLOR` | no colours |

@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache ls": ("cache_ls", "List the records of the build cache"),
     "cache du": ("cache_du", "Show what the store takes on disk"),
     "cache prune": ("cache_prune", "Remove records of the build cache"),
+    "history ls": ("history_ls", "List builds"),
+    "history inspect": ("history_inspect", "Show all that is known of a build"),
+    "history logs": ("history_logs", "Print what the steps of a build put out"),
+    "history rm": ("history_rm", "Forget builds"),
     "debug dump-ast": ("debug_dump_ast", "Print a Dockerfile's syntax tree"),
     "debug graph": ("debug_graph", "Print a Dockerfile's build graph as DOT"),
     "doctor": ("doctor", "Say what this machine allows, and how to mend what it doesn't"),
@@ -56,6 +60,7 @@ ALIASES: dict[str, str] = {
 
 GROUPS: dict[str, str] = {
     "cache": "The build cache: list, measure, prune",
+    "history": "Builds of the past: list, inspect, logs, report",
     "debug": "Look inside: syntax tree, build graph",
     "image": "",
     "container": "",

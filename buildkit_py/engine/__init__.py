@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from buildkit_py.digest import Digest
     from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.exporter import Stores
+    from buildkit_py.history.store import History
     from buildkit_py.image.store import Image, ImageStore
     from buildkit_py.linux.identity import Identity
     from buildkit_py.linux.userns import Entering
@@ -92,6 +93,12 @@ class Engine:
         from buildkit_py.cache.inputs import KeyInputs
 
         return KeyInputs(self.db)
+
+    @cached_property
+    def history(self) -> History:
+        from buildkit_py.history.store import History
+
+        return History(self.root, self.db)
 
     @cached_property
     def containers(self) -> ContainerStore:

@@ -14,6 +14,7 @@ from buildkit_py.errors import DockerfileError, StepError, UsageError
 from buildkit_py.exporter import Product
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
+from buildkit_py.history.recorder import Recorder
 from buildkit_py.image import reference
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.llb.graph import Node
@@ -124,25 +125,35 @@ class Build:
     def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
         self.engine = engine
         self.request = request
-        self.emit = emit
+        self.record = Recorder(engine.history, request, emit)
+        self.emit: Emit = self.record
 
     def run(self) -> BuildResult:
         """Raises DockerfileError, StepError and what the parts raise."""
         refuse(self.request)
         self.engine.share()
         self.files = BuildFiles.open(self.request, self.engine, self.emit)
+        result, error = None, None
         try:
-            self.load()
-            try:
-                self.solve()
-            except (StepError, DockerfileError) as e:
-                # It knows only the numbers of the Dockerfile's lines.
-                if not e.lines and e.start:
-                    e.lines = self.files.lines()
-                raise
-            return self.finish()
+            result = self.work()
+            return result
+        except BaseException as e:
+            error = e
+            raise
         finally:
             self.files.close()
+            self.record.finish(result, error)
+
+    def work(self) -> BuildResult:
+        self.load()
+        try:
+            self.solve()
+        except (StepError, DockerfileError) as e:
+            # It knows only the numbers of the Dockerfile's lines.
+            if not e.lines and e.start:
+                e.lines = self.files.lines()
+            raise
+        return self.finish()
 
     def load(self) -> None:
         """Read the Dockerfile and make the build graph; base images are looked up meanwhile."""
@@ -150,6 +161,10 @@ class Build:
             dockerfile = parse(self.files.dockerfile, self.files.shown)
         resolver = Resolver(self.engine, self.request, self.emit)
         self.frontend = convert(dockerfile, convert_options(self.request, self.files), resolver)
+        declared = {
+            word.partition("=")[0] for i in dockerfile.instructions if i.name == "arg" for word in i.args
+        }
+        self.record.loaded(self.files.shown, self.files.dockerfile, declared, self.frontend.graph)
 
     def solve(self) -> None:
         """Solve the graph for its targets."""
@@ -164,10 +179,12 @@ class Build:
             self.diffs.abandon()
             raise
         finally:
+            self.record.keys = context.keys
             engine.index.note_uses()
 
     def starting(self, node: Node, key: Key, results: Sequence[Result]) -> None:
         """A step begins to run, in whatever thread: keep what its key was made of."""
+        self.record.starting(node, key, results)
         meta, hashed = node.meta, self.context.contents
         self.engine.inputs.note(key, name=meta.name, stage=meta.stage, hashed=hashed)
 

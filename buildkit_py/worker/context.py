@@ -107,6 +107,8 @@ class BuildContext:
         self.network = network
         self.open_inline = open_inline
         self.selections: dict[tuple[Digest, int], Selection] = {}
+        self.keys: dict[Digest, Digest] = {}
+        """Of the nodes whose key is known."""
         self.contents: dict[Digest, Callable[[], bytes]] = {}
         """What gives the bytes behind the content digests of keys."""
         self.graph = graph

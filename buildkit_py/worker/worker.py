@@ -47,18 +47,23 @@ class Worker:
 
     def key(self, node: Node, inputs: Sequence[Digest]) -> Key | None:
         try:
-            return _handler(node).key(self.context, node, node.op, inputs)
+            key = _handler(node).key(self.context, node, node.op, inputs)
         except PybuildError as e:
             raise placed(e, node) from e
+        if key is not None:
+            self.context.keys[node.digest] = key.digest
+        return key
 
     def needs_content_of(self, node: Node) -> tuple[int, ...]:
         return _handler(node).content_of(node.op)
 
     def content_key(self, node: Node, inputs: Sequence[Digest], results: Sequence[Result]) -> Key:
         try:
-            return _handler(node).content_key(self.context, node, node.op, inputs, results)
+            key = _handler(node).content_key(self.context, node, node.op, inputs, results)
         except PybuildError as e:
             raise placed(e, node) from e
+        self.context.keys[node.digest] = key.digest
+        return key
 
     def load(self, node: Node, key: Key) -> Hit | None:
         return _handler(node).load(self.context, node, node.op, key)

@@ -1,0 +1,1 @@
+"""What builds were like: steps, times, logs, inputs and results; kept in the store, and explained."""
