@@ -61,6 +61,13 @@ class CacheIndex:
         self._hits.append(key)
         return SnapshotID(row[0])
 
+    def holds(self, key: Digest) -> bool:
+        """As get(), but it counts as no use."""
+        row = self._db.one(
+            "SELECT 1 FROM results r JOIN snapshots s ON s.id = r.snapshot WHERE r.key = ?", (key,)
+        )
+        return row is not None
+
     def put(self, key: Key, snapshot: SnapshotID, *, name: str, step: str) -> None:
         now = time.time()
         self._db.run(

@@ -41,11 +41,15 @@ class Graph:
         self.nodes: dict[Digest, Node] = {}
 
     def add(self, op: Op, inputs: tuple[Digest, ...], meta: Meta) -> Digest:
-        """Add a node, or find the equal one that is there (its first Meta stays)."""
+        """Add a node, or find the equal one that is there (its first Meta stays).
+
+        Equal work that may use the cache in one stage and not in another is two nodes.
+        """
         for i in inputs:
             if i not in self.nodes:
                 raise KeyError(i)
-        digest = of_record([type(op).__name__, op, inputs])
+        record = [type(op).__name__, op, inputs]
+        digest = of_record([*record, "no cache"] if meta.no_cache else record)
         if digest not in self.nodes:
             self.nodes[digest] = Node(digest, op, inputs, meta)
         return digest

@@ -27,6 +27,8 @@ class FindKey(NamedTuple):
 
     node: Node
     inputs: tuple[Digest, ...]
+    by_content: bool = False
+    """An input may differ from what it was under the same key, so no earlier look at it counts."""
 
 
 class FindContentKey(NamedTuple):
@@ -74,9 +76,10 @@ class Vertex:
         self.key_asked = self.load_asked = self.run_asked = False
         self.content_wanted: tuple[int, ...] = ()
         self.missed = self.finished = self.cached = self.foreseen = False
-        # A result made in spite of the cache may differ under the same key, so nothing above may be loaded
-        # by a key that was derived from that key alone.
-        self.tainted: bool = node.meta.no_cache or any(i.tainted for i in inputs)
+        self.tainted = False
+        """Valid once there is a key. A result made in spite of the cache may differ under the same key, so
+        nothing above may be loaded by a key that was derived from that key alone; one that was derived from
+        its content may."""
 
 
 class Schedule:
@@ -115,6 +118,9 @@ class Schedule:
             self._advance(vertex, out)
             return self._settled(out)
         vertex.key = key
+        vertex.tainted = vertex.node.meta.no_cache or any(
+            i.tainted for n, i in enumerate(vertex.inputs) if n not in vertex.content_wanted
+        )
         if vertex.result_wanted:
             self._advance(vertex, out)
         for dependent in vertex.dependents:
@@ -192,7 +198,7 @@ class Schedule:
             self._advance_key(v, out)
         elif v.result_wanted and not v.load_asked:
             v.load_asked = True
-            if v.node.meta.no_cache or (v.tainted and not v.content_wanted):
+            if v.tainted:
                 self._misses.append(v)
             else:
                 out.append(Load(v.node, v.key))
@@ -207,7 +213,8 @@ class Schedule:
             return
         if not v.key_asked:
             v.key_asked = True
-            out.append(FindKey(v.node, tuple(keys)))
+            by_content = v.node.meta.no_cache or any(i.tainted for i in v.inputs)
+            out.append(FindKey(v.node, tuple(keys), by_content))
         elif v.content_wanted and all(v.inputs[i].finished for i in v.content_wanted):
             results: list[Any] = [None] * len(v.inputs)
             for i in v.content_wanted:

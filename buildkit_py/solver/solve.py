@@ -136,7 +136,7 @@ class _Driver:
         """Do the work of one instruction; return the report to the schedule, to be made on its thread."""
         digest = step.node.digest
         if isinstance(step, FindKey):
-            key = self._shown_error(step, lambda: self.ops.key(step.node, step.inputs))
+            key = self._shown_error(step, lambda: self.ops.key(step.node, step.inputs, step.by_content))
             content_of = self.ops.needs_content_of(step.node) if key is None else ()
             return lambda: self.schedule.keyed(digest, key, content_of)
         if isinstance(step, FindContentKey):

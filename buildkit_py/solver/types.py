@@ -34,10 +34,11 @@ class Ops(Protocol):
         without threads (entering a user namespace, forking a helper) happens here. May be called again."""
         ...
 
-    def key(self, node: Node, inputs: Sequence[Digest]) -> Key | None:
+    def key(self, node: Node, inputs: Sequence[Digest], by_content: bool) -> Key | None:
         """The key by what is known before anything runs; None where an input's content decides.
 
-        ``inputs`` are the keys of the node's inputs.
+        ``inputs`` are the keys of the node's inputs. ``by_content``: what an input held when it last had
+        this key says nothing.
         """
         ...
 

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from buildkit_py.cache import keys
 from buildkit_py.digest import Digest
 from buildkit_py.errors import StepError
 from buildkit_py.llb.graph import Node
-from buildkit_py.llb.ops import Copy, Exec
+from buildkit_py.llb.ops import Copy, Exec, ImageSource, Mount
 from buildkit_py.progress.events import Emit
 from buildkit_py.solver.types import Key, Result
-from buildkit_py.worker.context import BuildContext
+from buildkit_py.worker.context import BuildContext, LocalContext
 from buildkit_py.worker.file import copy_content_key
-from buildkit_py.worker.handler import Handler, step_name
+from buildkit_py.worker.handler import ContentHandler, Taken, step_name
+from buildkit_py.worker.pattern import escaped
 
 
-class ExecHandler(Handler):
-    def key(self, ctx: BuildContext, node: Node, op: Exec, inputs: Sequence[Digest]) -> Key:
-        contents = {}
+class ExecHandler(ContentHandler):
+    def sources(self, op: Exec) -> tuple[int, ...]:
+        return tuple(m.input if m.kind == "bind" else -1 for m in op.mounts)
+
+    def taken(
+        self, ctx: BuildContext, node: Node, op: Exec, trees: Mapping[int, LocalContext]
+    ) -> tuple[Taken, ...]:
+        """One a mount."""
+        found: list[Taken] = []
         for mount in op.mounts:
-            source = ctx.in_place(node.inputs[mount.input]) if mount.input >= 0 else None
-            if source is not None:
-                action = Copy(mount.input, (mount.source,), "/", keep_owner=True)
-                digest, selection = copy_content_key(action, source.tree, source.statcache)
-                contents[mount.input] = digest
-                ctx.contents[digest] = selection.hashed
-        return keys.exec_key(op, inputs, contents)
+            if mount.kind != "bind" or mount.input < 0 or _whole_image(ctx, node, mount):
+                found.append("")
+                continue
+            source = trees.get(mount.input)
+            if source is None:
+                found.append(None)
+                continue
+            action = Copy(mount.input, (escaped(mount.source),), "/", keep_owner=True)
+            digest, selection = copy_content_key(action, source.tree, source.statcache)
+            ctx.contents[digest] = selection.hashed
+            found.append(digest)
+        return tuple(found)
+
+    def record(self, op: Exec, inputs: Sequence[Digest], taken: Sequence[Taken]) -> dict[str, Any]:
+        return keys.exec_record(op, inputs, taken)
+
+    def definition(self, op: Exec, inputs: Sequence[Digest], taken: Sequence[Taken]) -> dict[str, Any]:
+        return keys.exec_definition(op, inputs, taken)
 
     def run(
         self, ctx: BuildContext, node: Node, op: Exec, key: Key, results: Sequence[Result], emit: Emit
@@ -47,8 +66,15 @@ class ExecHandler(Handler):
                     hint="" if ctx.cancelled else _hint(op, status),
                 )
             snapshot = ctx.snapshots.commit(staged, parent)
-        ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
+        if key.record:  # else it was known by an alias: nobody looked at what is mounted now
+            ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
         return snapshot
+
+
+def _whole_image(ctx: BuildContext, node: Node, mount: Mount) -> bool:
+    """Its digest says all, and it need not be fetched to be known."""
+    source = ctx.graph.nodes[node.inputs[mount.input]].op
+    return isinstance(source, ImageSource) and mount.source == "/"
 
 
 def _hint(op: Exec, status: int) -> str:

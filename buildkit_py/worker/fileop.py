@@ -1,13 +1,8 @@
-"""File: COPY, ADD and WORKDIR. Keyed by the content of exactly the selected paths.
-
-The key of a copy out of a build context is its content, taken before anything runs. That of a copy out of a
-stage or an image can only be taken once that is built; to spare building it, the definition of the op is
-kept as an alias of the content key it last led to.
-"""
+"""File: COPY, ADD and WORKDIR. Keyed by the content of exactly the selected paths."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from buildkit_py.cache import keys
@@ -18,53 +13,37 @@ from buildkit_py.progress.events import Emit
 from buildkit_py.solver.types import Key, Result
 from buildkit_py.worker.context import BuildContext, LocalContext
 from buildkit_py.worker.file import copy_content_key, run_file_op
-from buildkit_py.worker.handler import Handler, step_name
+from buildkit_py.worker.handler import ContentHandler, Taken, step_name
 
 
-class FileHandler(Handler):
-    def key(self, ctx: BuildContext, node: Node, op: File, inputs: Sequence[Digest]) -> Key | None:
-        sources = {i: ctx.in_place(node.inputs[i]) for i in self.content_of(op)}
-        found = {i: source for i, source in sources.items() if source is not None}
-        if len(found) == len(sources):
-            return self._content(ctx, node, op, inputs, found)
-        alias = ctx.index.alias(keys.file_definition_key(op, inputs).digest)
-        if alias is not None and ctx.index.get(alias.digest) is not None:
-            return alias
-        return None
+class FileHandler(ContentHandler):
+    def sources(self, op: File) -> tuple[int, ...]:
+        return tuple(a.input if isinstance(a, Copy) else -1 for a in op.actions)
 
-    def content_of(self, op: File) -> tuple[int, ...]:
-        return tuple(sorted({a.input for a in op.actions if isinstance(a, Copy)}))
-
-    def content_key(
-        self, ctx: BuildContext, node: Node, op: File, inputs: Sequence[Digest], results: Sequence[Result]
-    ) -> Key:
-        sources = {
-            i: ctx.in_place(node.inputs[i]) or LocalContext(ctx.tree_of(results[i]), None)
-            for i in self.content_of(op)
-        }
-        key = self._content(ctx, node, op, inputs, sources)
-        ctx.index.put_alias(keys.file_definition_key(op, inputs).digest, key.digest)
-        return key
-
-    def _content(
-        self,
-        ctx: BuildContext,
-        node: Node,
-        op: File,
-        inputs: Sequence[Digest],
-        sources: dict[int, LocalContext],
-    ) -> Key:
-        contents: list[Digest] = []
+    def taken(
+        self, ctx: BuildContext, node: Node, op: File, trees: Mapping[int, LocalContext]
+    ) -> tuple[Taken, ...]:
+        """One an action: of what it copies; for Mkdir of the action itself."""
+        found: list[Taken] = []
         for n, action in enumerate(op.actions):
             if isinstance(action, Mkdir):
-                contents.append(of_record(["mkdir", *action]))
+                found.append(of_record(["mkdir", *action]))
                 continue
-            source = sources[action.input]
+            source = trees.get(action.input)
+            if source is None:
+                found.append(None)
+                continue
             digest, selection = copy_content_key(action, source.tree, source.statcache)
             ctx.selections[node.digest, n] = selection
             ctx.contents[digest] = selection.hashed
-            contents.append(digest)
-        return keys.key_of(keys.file_record(op, inputs[0] if op.base and inputs else None, contents))
+            found.append(digest)
+        return tuple(found)
+
+    def record(self, op: File, inputs: Sequence[Digest], taken: Sequence[Taken]) -> dict[str, Any]:
+        return keys.file_record(op, inputs[0] if op.base and inputs else None, taken)
+
+    def definition(self, op: File, inputs: Sequence[Digest], taken: Sequence[Taken]) -> dict[str, Any]:
+        return keys.file_definition(op, inputs, taken)
 
     def run(
         self, ctx: BuildContext, node: Node, op: File, key: Key, results: Sequence[Result], emit: Emit
@@ -82,7 +61,8 @@ class FileHandler(Handler):
         with ctx.snapshots.prepare(base) as staged:
             run_file_op(op, ctx.snapshots.tree(base), trees, selections, staged, ctx.identity)
             snapshot = ctx.snapshots.commit(staged, base)
-        # A file that changed after it was hashed is in the snapshot but not in the key.
-        if not any(selection.changed for selection in selections.values()):
+        # A file that changed after it was hashed is in the snapshot but not in the key. A key without a
+        # record was known by an alias, and what it led to is gone: nobody looked at what was copied now.
+        if key.record and not any(selection.changed for selection in selections.values()):
             ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
         return snapshot

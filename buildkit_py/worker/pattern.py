@@ -36,6 +36,11 @@ def unescape(text: str) -> str:
     return "".join(out)
 
 
+def escaped(name: str) -> str:
+    """A pattern that matches this name alone."""
+    return "".join("\\" + c if c in "\\*?[" else c for c in name)
+
+
 def component(pattern: str) -> re.Pattern[str]:
     """Compile one path component; use ``fullmatch``. Raises PybuildError for a malformed pattern."""
     import re

@@ -17,7 +17,7 @@ from buildkit_py.solver.types import Hit, Key, Result
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.exec import ExecHandler
 from buildkit_py.worker.fileop import FileHandler
-from buildkit_py.worker.handler import Handler
+from buildkit_py.worker.handler import ContentHandler, Handler
 from buildkit_py.worker.merge import MergeHandler
 from buildkit_py.worker.sources import GitHandler, HttpHandler, ImageHandler, InlineHandler, LocalHandler
 
@@ -45,9 +45,13 @@ class Worker:
     def cancel(self) -> None:
         self.context.cancel()
 
-    def key(self, node: Node, inputs: Sequence[Digest]) -> Key | None:
+    def key(self, node: Node, inputs: Sequence[Digest], by_content: bool) -> Key | None:
+        handler = _handler(node)
         try:
-            key = _handler(node).key(self.context, node, node.op, inputs)
+            if by_content and isinstance(handler, ContentHandler):
+                key = handler.early_key(self.context, node, node.op, inputs)
+            else:
+                key = handler.key(self.context, node, node.op, inputs)
         except PybuildError as e:
             raise placed(e, node) from e
         if key is not None:

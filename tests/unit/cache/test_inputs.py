@@ -16,7 +16,7 @@ from buildkit_py.cache.index import CacheIndex
 from buildkit_py.cache.inputs import HIDDEN, FileState, KeyInputs, contents_of, parse
 from buildkit_py.cache.statcache import StatCache
 from buildkit_py.database import Database
-from buildkit_py.digest import SnapshotID
+from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.llb.ops import Copy, Exec, File
 from buildkit_py.llb.secrecy import is_hidden
 from buildkit_py.snapshot.dirtree import DirTree
@@ -118,7 +118,7 @@ def test_values_that_look_secret_are_compared_but_not_kept(db: Database, tmp_pat
     records = []
     for token in ("first", "first", "second"):
         env = (f"API_TOKEN={token}", "MODE=fast", "INDEX=https://me:pw@host.example/simple")
-        key = keys.exec_key(Exec(("make",), env, "/"), ["sha256:base"], {})  # type: ignore[list-item]
+        key = keys.key_of(keys.exec_record(Exec(("make",), env, "/"), [Digest("sha256:base")], []))
         inputs.note(key, name="RUN make", stage="0", hashed={})
         found = inputs.get(key.digest)
         assert found is not None
@@ -172,7 +172,7 @@ def test_sweeping_keeps_what_is_young(db: Database, tmp_path: Path) -> None:
 def test_steps_are_found_by_name(db: Database) -> None:
     inputs = KeyInputs(db)
     for args in (("a",), ("b",)):
-        key = keys.exec_key(Exec(args, (), "/"), ["sha256:base"], {})  # type: ignore[list-item]
+        key = keys.key_of(keys.exec_record(Exec(args, (), "/"), [Digest("sha256:base")], []))
         inputs.note(key, name="[1/2] RUN x", stage="build", hashed={})
     assert [found.record["args"] for found in inputs.of_step("[1/2] RUN x", "build")] == [["b"], ["a"]]
     assert inputs.of_step("[1/2] RUN x", "other") == []

@@ -17,7 +17,8 @@ STEP = Exec(("/bin/sh", "-c", "make"), ("A=1",), "/src")
 
 def exec_digest(op: Exec, parent: Digest = PARENT, contents: dict[int, Digest] | None = None) -> Digest:
     inputs = [parent, of_bytes(b"other")]
-    return keys.exec_key(op, inputs, contents or {}).digest
+    taken = [(contents or {}).get(m.input, "") for m in op.mounts]
+    return keys.key_of(keys.exec_record(op, inputs, taken)).digest
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,8 @@ def exec_digest(op: Exec, parent: Digest = PARENT, contents: dict[int, Digest] |
         {"hostname": "builder"},
         {"mounts": (Mount("tmpfs", "/scratch"),)},
         {"mounts": (Mount("cache", "/root/.cache", id="c"),)},
+        {"shm_size": 1 << 20},
+        {"devices": ("vendor.com/class=name",)},
     ],
     ids=str,
 )
@@ -53,6 +56,19 @@ def test_the_content_of_a_bind_mount_counts_and_that_of_others_does_not() -> Non
     assert exec_digest(bind, contents={1: CONTENT}) != exec_digest(bind, contents={1: PARENT})
     secret = STEP._replace(mounts=(Mount("secret", "/run/secrets/s", id="s"),))
     assert exec_digest(secret, contents={1: CONTENT}) == exec_digest(secret, contents={1: PARENT})
+
+
+def test_where_the_content_of_a_bind_mount_lay_is_not_in_the_key() -> None:
+    one = STEP._replace(mounts=(Mount("bind", "/in", input=1, source="/a"),))
+    two = STEP._replace(mounts=(Mount("bind", "/in", input=1, source="/b"),))
+    assert exec_digest(one, contents={1: CONTENT}) == exec_digest(two, contents={1: CONTENT})
+    assert exec_digest(one) != exec_digest(two)
+
+
+def test_what_a_cache_mount_starts_from_counts() -> None:
+    op = STEP._replace(mounts=(Mount("cache", "/c", input=1, id="c"),))
+    record = keys.exec_record(op, [PARENT, CONTENT], [""])
+    assert record != keys.exec_record(op, [PARENT, PARENT], [""])
 
 
 def test_the_modes_of_a_cache_mount_do_not_count() -> None:
@@ -96,9 +112,16 @@ def test_content_and_parent_are_in_a_copy_key() -> None:
 
 def test_the_definition_key_tells_sources_apart() -> None:
     inputs = [PARENT, CONTENT]
-    one = keys.file_definition_key(File((COPY,)), inputs)
-    two = keys.file_definition_key(File((COPY._replace(sources=("other",)),)), inputs)
-    assert one.digest != two.digest
+    one = keys.file_definition(File((COPY,)), inputs, [None])
+    two = keys.file_definition(File((COPY._replace(sources=("other",)),)), inputs, [None])
+    assert one != two
+
+
+def test_the_definition_key_holds_what_is_known_of_the_content() -> None:
+    op = File((COPY, COPY._replace(input=2)))
+    inputs = [PARENT, CONTENT, CONTENT]
+    one = keys.file_definition(op, inputs, [None, CONTENT])
+    assert one != keys.file_definition(op, inputs, [None, PARENT])
 
 
 def test_an_image_key_is_the_digest_and_not_the_tag() -> None:
@@ -108,10 +131,16 @@ def test_an_image_key_is_the_digest_and_not_the_tag() -> None:
 
 
 def test_a_record_has_named_fields_and_a_version() -> None:
-    key = keys.exec_key(STEP, [PARENT], {})
+    key = keys.key_of(keys.exec_record(STEP, [PARENT], []))
     assert key.record["v"] == keys.VERSION
     assert key.record["args"] == STEP.args
     assert key.record["parent"] == PARENT
+
+
+def test_another_version_is_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = exec_digest(STEP), file_digest(COPY)
+    monkeypatch.setattr(keys, "VERSION", keys.VERSION + 1)
+    assert not {exec_digest(STEP), file_digest(COPY)} & {*before}
 
 
 def test_file_names_that_are_not_utf8_have_keys() -> None:

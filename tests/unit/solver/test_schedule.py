@@ -45,10 +45,10 @@ class World:
         digest, name = step.node.digest, step.node.meta.name
         if isinstance(step, FindKey):
             definition = "|".join((name, *step.inputs))
-            if isinstance(step.node.op, File) and definition not in self.aliases:
+            alias = None if step.by_content else self.aliases.get(definition)
+            if isinstance(step.node.op, File) and alias is None:
                 return schedule.keyed(digest, None, (1,))
-            key = self.aliases.get(definition) or Key(Digest(definition), {})
-            return schedule.keyed(digest, key)
+            return schedule.keyed(digest, alias or Key(Digest(definition), {}))
         if isinstance(step, FindContentKey):
             key = Key(Digest("|".join((name, step.inputs[0], str(step.results[1])))), {})
             self.aliases["|".join((name, *step.inputs))] = key
@@ -141,9 +141,48 @@ def test_no_cache_stage_with_equal_content_spares_the_copy_below() -> None:
     world = World(g, copy_from(g, "copy", image(g, "small"), fresh))
     world.solve()
     world.ran.clear()
-    world.aliases.clear()
     world.solve()
     assert world.ran == ["fresh"]
+
+
+def test_no_cache_stage_with_other_content_does_not_spoil_what_was_kept() -> None:
+    """The copy's key is looked for anew, not taken from what the stage held before."""
+
+    def build(no_cache: bool, content: str) -> list[str]:
+        g = Graph()
+        fresh = run(g, "fresh", image(g), no_cache=no_cache)
+        world.graph, world.root = g, run(g, "after", copy_from(g, "copy", image(g, "small"), fresh))
+        world.content = {"fresh": content}
+        world.ran.clear()
+        world.solve()
+        return world.ran[:]
+
+    world = World(Graph(), Digest(""))
+    build(False, "old")
+    assert build(True, "new") == ["fresh", "copy", "after"]
+    assert build(True, "old") == ["fresh"]
+    assert build(True, "new") == ["fresh"]
+    assert build(False, "new") == []
+
+
+def test_copy_onto_a_stage_that_was_built_in_spite_of_the_cache_is_made_again() -> None:
+    g = Graph()
+    fresh = run(g, "fresh", image(g), no_cache=True)
+    world = World(g, copy_from(g, "copy", fresh, run(g, "tools", image(g))))
+    world.solve()
+    world.ran.clear()
+    world.solve()
+    assert world.ran == ["fresh", "copy"]
+
+
+def test_a_step_that_two_stages_have_in_common_runs_again_for_one_of_them() -> None:
+    g = Graph()
+    kept, fresh = run(g, "common", image(g)), run(g, "common", image(g), no_cache=True)
+    world = World(g, run(g, "join", run(g, "left", kept), run(g, "right", fresh)))
+    world.solve()
+    world.ran.clear()
+    world.solve()
+    assert world.ran == ["common", "right", "join"]
 
 
 def test_unneeded_stage_is_never_asked() -> None:

@@ -39,7 +39,7 @@ class Fake:
     def prepare(self) -> None:
         assert self.ran or threading.active_count() >= 1
 
-    def key(self, node: Node, inputs: Sequence[Digest]) -> Key:
+    def key(self, node: Node, inputs: Sequence[Digest], by_content: bool) -> Key:
         return Key(Digest("|".join((node.meta.name, *inputs))), {})
 
     def content_key(self, node: Node, inputs: Sequence[Digest], results: Sequence[Result]) -> Key:
