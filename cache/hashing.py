@@ -21,6 +21,7 @@ from buildkit_py.errors import PybuildError
 from buildkit_py.linux.halves import in_halves
 from buildkit_py.snapshot.listing import PLAIN, STAT_SIZE, Listing, Part, has_xattrs, held_data
 from buildkit_py.snapshot.tree import Tree
+from buildkit_py.tuples import NamedTuple
 
 FIELDS = struct.Struct("<IIIQQI")
 """Of a file in what is hashed: mode, uid, gid, size, device number, length of what follows."""
@@ -35,6 +36,23 @@ _MUCH = 128 << 20
 """Files or bytes to be read from which on a second process pays."""
 _FILE_BYTES = 8_000
 """What takes as long to hash as a file takes to open."""
+
+
+class Preimage(NamedTuple):
+    """What a content digest was taken of."""
+
+    data: Callable[[], bytes]
+    """Gives the very bytes. Raises PybuildError where a file can't be read again."""
+    parts: Sequence[Part] = ()
+    listing: Listing | None = None
+
+    def roots(self) -> list[tuple[int, str]]:
+        """For each part how many characters of a file's place are replaced, and by what, to have its path in
+        the source; empty for very many parts."""
+        if self.listing is None or len(self.parts) > _MANY:
+            return []
+        paths = self.listing.paths
+        return [(len(p.prefix), paths[p.start][: p.skip] if p.end > p.start else "") for p in self.parts]
 
 
 def content_digest(

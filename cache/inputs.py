@@ -2,12 +2,13 @@
 
 Written where a step begins to run, never for a hit, so a build where nothing changed pays nothing:
 
-    inputs    one row a key: its record (see keys.py), the step's name and stage, the file lists it refers to
+    inputs    one row a key: its record (see keys.py), the step's name and stage, and for each content digest
+              in it where the files lay
     contents  one row a content digest: the selected files, as zstd of the very bytes that were hashed
 
 So ``KeyInputs.get(key)`` tells every field that went into a key, and ``KeyInputs.files(digest)`` every file
-behind a content digest that stands in a record's ``actions`` or ``mounts``. A key that was found in a cache
-from elsewhere has no row; then the index's own record (``CacheIndex``) is all that is known.
+behind a content digest that stands in a record's ``actions`` or ``mounts`` (``contents_of``). A key that was
+found in a cache from elsewhere has no row; then the index's own record is all that is known.
 
 Values of variables that look like secrets are replaced when a row is written, by ``hidden:`` and a digest
 that is keyed with a random number of this store: whether one changed can be told, what it was can't.
@@ -20,10 +21,10 @@ import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from buildkit_py.cache.hashing import FIELDS, VERSION
+from buildkit_py.cache.hashing import FIELDS, VERSION, Preimage
 from buildkit_py.database import Database
 from buildkit_py.digest import Digest
 from buildkit_py.errors import PybuildError
@@ -41,7 +42,7 @@ CREATE TABLE IF NOT EXISTS contents (
 );
 CREATE TABLE IF NOT EXISTS inputs_salt (salt BLOB NOT NULL)
 """
-_COLUMNS = "key, name, stage, record, created"
+_COLUMNS = "key, name, stage, record, contents, created"
 HIDDEN = "hidden:"
 """How a value begins that was not written down."""
 
@@ -56,6 +57,8 @@ class Inputs(NamedTuple):
     record: dict[str, Any]
     created: float
     """Seconds since the epoch."""
+    roots: dict[str, list[tuple[int, str]]]
+    """By content digest, see KeyInputs.files()."""
 
 
 class FileState(NamedTuple):
@@ -81,27 +84,27 @@ class KeyInputs:
 
     # Writing
 
-    def note(self, key: Key, *, name: str, stage: str, hashed: Mapping[Digest, Callable[[], bytes]]) -> None:
-        """A step with this key begins to run. ``hashed`` gives the bytes behind content digests.
+    def note(self, key: Key, *, name: str, stage: str, hashed: Mapping[Digest, Preimage]) -> None:
+        """A step with this key begins to run. ``hashed``: of content digests.
 
         May be called from any thread. Raises sqlite3.Error.
         """
-        kept = [
-            digest for _, digest in contents_of(key.record) if self._note_content(digest, hashed.get(digest))
-        ]
+        kept = {
+            digest: hashed[digest].roots()
+            for _, digest in contents_of(key.record)
+            if digest in hashed and self._note_content(digest, hashed[digest])
+        }
         self._db.run(
             "INSERT OR REPLACE INTO inputs VALUES (?, ?, ?, ?, ?, ?)",
             (key.digest, name, stage, json.dumps(self._masked(key.record)), json.dumps(kept), time.time()),
         )
 
-    def _note_content(self, digest: Digest, hashed: Callable[[], bytes] | None) -> bool:
+    def _note_content(self, digest: Digest, hashed: Preimage) -> bool:
         """Whether the list is kept."""
         if self._db.one("SELECT 1 FROM contents WHERE digest = ?", (digest,)) is not None:
             return True
-        if hashed is None:
-            return False
         try:
-            data = hashed()
+            data = hashed.data()
         except PybuildError:
             return False
         # A file that changed since it was hashed makes another list than the key's.
@@ -114,12 +117,14 @@ class KeyInputs:
         return True
 
     def _masked(self, record: dict[str, Any]) -> dict[str, Any]:
-        if not record.get("env"):
+        if not any(HIDDEN not in item for item in record.get("env") or ()):
             return record
         return {**record, "env": [self._masked_variable(item) for item in record["env"]]}
 
     def _masked_variable(self, item: str) -> str:
         name, _, value = item.partition("=")
+        if HIDDEN in value:
+            return item
         shown = shown_value(name, value)
         if shown == value:
             return item
@@ -142,7 +147,14 @@ class KeyInputs:
 
     def get(self, key: str) -> Inputs | None:
         row = self._db.one(f"SELECT {_COLUMNS} FROM inputs WHERE key = ?", (key,))
-        return None if row is None else _inputs(row)
+        if row is None:
+            row = self._db.one(
+                "SELECT key, name, '', record, '{}', created FROM results WHERE key = ?", (key,)
+            )
+        if row is None:
+            return None
+        found = _inputs(row)
+        return found._replace(record=self._masked(found.record))
 
     def of_step(self, name: str, stage: str) -> list[Inputs]:
         """The keys of a step by its whole name, in whatever build, the latest first."""
@@ -151,15 +163,18 @@ class KeyInputs:
         )
         return [_inputs(row) for row in rows]
 
-    def files(self, digest: str) -> dict[str, FileState] | None:
-        """The files behind a content digest by their place below the destination ("": the destination
-        itself); None where the list is not kept."""
+    def files(self, digest: str, roots: Sequence[tuple[int, str]] = ()) -> dict[str, FileState] | None:
+        """The files behind a content digest; None where the list is not kept.
+
+        By their path in the source where ``roots`` (of the key's Inputs) is given, else by their place below
+        the destination.
+        """
         row = self._db.one("SELECT files FROM contents WHERE digest = ?", (digest,))
         if row is None:
             return None
         import zstandard
 
-        return parse(zstandard.ZstdDecompressor().decompress(row[0]))
+        return parse(zstandard.ZstdDecompressor().decompress(row[0]), roots)
 
     # Sweeping
 
@@ -175,14 +190,15 @@ class KeyInputs:
             )
             self._db.run(
                 "DELETE FROM contents WHERE created < ? AND digest NOT IN"
-                " (SELECT j.value FROM inputs i, json_each(i.contents) j)",
+                " (SELECT j.key FROM inputs i, json_each(i.contents) j)",
                 (before,),
             )
         return gone
 
 
 def _inputs(row: tuple[Any, ...]) -> Inputs:
-    return Inputs(row[0], row[1], row[2], json.loads(row[3]), row[4])
+    key, name, stage, record, contents, created = row
+    return Inputs(key, name, stage, json.loads(record), created, json.loads(contents))
 
 
 def _is_of(digest: Digest, data: bytes) -> bool:
@@ -199,13 +215,16 @@ def contents_of(record: Mapping[str, Any]) -> list[tuple[Sequence[Any], Digest]]
     return [(a[0], a[1]) for a in actions] + [(m[:-1], m[-1]) for m in mounts if m[-1]]
 
 
-def parse(data: bytes) -> dict[str, FileState]:
-    """The bytes behind a content digest (hashing.py) as files. Raises ValueError for anything else."""
+def parse(data: bytes, roots: Sequence[tuple[int, str]] = ()) -> dict[str, FileState]:
+    """The bytes behind a content digest (hashing.py) as files, see KeyInputs.files(). Raises ValueError for
+    anything else."""
     if not data.startswith(VERSION):
         raise ValueError("no content list of this version")
     files: dict[str, FileState] = {}
     at = len(VERSION)
+    part = 0
     while at < len(data):
+        drop, root = roots[part] if part < len(roots) else (0, "")
         _, at = _until_nul(data, at)
         while at < len(data) and data[at] != 0:
             name, at = _until_nul(data, at)
@@ -213,8 +232,10 @@ def parse(data: bytes) -> dict[str, FileState]:
             at += FIELDS.size
             found = data[at : at + length]
             at += length
-            files[name.decode("utf-8", "surrogateescape")] = _state(mode, uid, gid, size, rdev, found)
+            path = root + name.decode("utf-8", "surrogateescape")[drop:]
+            files[path] = _state(mode, uid, gid, size, rdev, found)
         at += 1
+        part += 1
     return files
 
 

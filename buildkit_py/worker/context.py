@@ -17,6 +17,7 @@ from buildkit_py.tuples import NamedTuple
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
+    from buildkit_py.cache.hashing import Preimage
     from buildkit_py.cache.index import CacheIndex
     from buildkit_py.cache.statcache import StatCache
     from buildkit_py.linux.identity import Identity
@@ -109,8 +110,8 @@ class BuildContext:
         self.selections: dict[tuple[Digest, int], Selection] = {}
         self.keys: dict[Digest, Digest] = {}
         """Of the nodes whose key is known."""
-        self.contents: dict[Digest, Callable[[], bytes]] = {}
-        """What gives the bytes behind the content digests of keys."""
+        self.contents: dict[Digest, Preimage] = {}
+        """What the content digests of keys were taken of."""
         self.graph = graph
         self.checkouts: dict[Digest, TemporaryDirectory] = {}
         """Git nodes' files that were fetched before the identity was entered."""

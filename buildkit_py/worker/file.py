@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from buildkit_py.cache.hashing import content_bytes, content_digest
+from buildkit_py.cache.hashing import Preimage, content_bytes, content_digest
 from buildkit_py.digest import Digest
 from buildkit_py.llb.ops import Copy, File, Mkdir
 from buildkit_py.worker.chmod import parse
@@ -34,7 +34,11 @@ def copy_content_key(action: Copy, tree: Tree, statcache: StatCache | None) -> t
     chmod = parse(action.chmod) if action.chmod else None
     hashed: list[bytes] = []
     digest = content_digest(*what, owners=owners, chmod=chmod, variant=action.chmod, hashed=hashed)
-    selection.hashed = lambda: b"".join(hashed) or content_bytes(*what, owners=owners, chmod=chmod)
+    selection.hashed = Preimage(
+        lambda: b"".join(hashed) or content_bytes(*what, owners=owners, chmod=chmod),
+        selection.parts,
+        selection.listing,
+    )
     return digest, selection
 
 

@@ -6,9 +6,9 @@ One pass over the sources; the result is read for the cache key and again for th
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from buildkit_py.cache.hashing import unreadable
+from buildkit_py.cache.hashing import Preimage, unreadable
 from buildkit_py.errors import NotFoundError, PybuildError
 from buildkit_py.llb.ops import Copy
 from buildkit_py.snapshot.listing import Listing, Part
@@ -28,8 +28,8 @@ class Selection:
         """Whether the destination has to be a directory, whatever is there."""
         self.several = False
         """Whether several sources want a destination that ends in ``/``."""
-        self.hashed: Callable[[], bytes] = bytes
-        """Gives the bytes whose digest is in the key (cache/hashing.py), once there is one."""
+        self.hashed = Preimage(bytes)
+        """Of the digest that is in the key, once there is one."""
         self.changed: list[str] = []
         """Filled by the copy: files that changed after they were hashed. What was made of them must not
         be kept as the result of this content."""

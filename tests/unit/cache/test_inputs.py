@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from buildkit_py.cache import keys
+from buildkit_py.cache.hashing import Preimage
 from buildkit_py.cache.index import CacheIndex
 from buildkit_py.cache.inputs import HIDDEN, FileState, KeyInputs, contents_of, parse
 from buildkit_py.cache.statcache import StatCache
@@ -40,14 +41,14 @@ def files(tmp_path: Path) -> Path:
     return plant(tmp_path / "context", lines)
 
 
-def copy_key(root: Path, cache: StatCache | None = None) -> tuple[Key, dict[str, object]]:
+def copy_key(root: Path, cache: StatCache | None = None) -> tuple[Key, dict[Digest, Preimage]]:
     """The key of COPY . /x/ and what gives its bytes."""
     digest, selection = copy_content_key(COPY, DirTree(str(root)), cache)
     return keys.key_of(keys.file_record(File((COPY,)), None, [digest])), {digest: selection.hashed}
 
 
-def note(inputs: KeyInputs, key: Key, hashed: dict[str, object]) -> None:
-    inputs.note(key, name="[1/1] COPY . /x/", stage="0", hashed=hashed)  # type: ignore[arg-type]
+def note(inputs: KeyInputs, key: Key, hashed: dict[Digest, Preimage]) -> None:
+    inputs.note(key, name="[1/1] COPY . /x/", stage="0", hashed=hashed)
 
 
 def test_every_file_of_a_key_can_be_read_again(db: Database, tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_a_list_is_had_where_the_stat_cache_knew_the_digest(db: Database, tmp_pa
             COPY, DirTree(str(root)), StatCache.of_directory(str(tmp_path), str(root))
         )
         key, hashed = copy_key(root, StatCache.of_directory(str(tmp_path), str(root)))
-        cells = [c.cell_contents for c in selection.hashed.__closure__ or ()]
+        cells = [c.cell_contents for c in selection.hashed.data.__closure__ or ()]
         if [] in cells:
             break
     else:
@@ -103,7 +104,7 @@ def test_a_list_that_is_not_the_keys_is_not_kept(db: Database, tmp_path: Path) -
     inputs = KeyInputs(db)
     key, _ = copy_key(files(tmp_path))
     ((_, digest),) = contents_of(key.record)
-    note(inputs, key, {digest: lambda: b"pybuild content 1\0something else"})
+    note(inputs, key, {digest: Preimage(lambda: b"pybuild content 1\0something else")})
     assert inputs.files(digest) is None
     assert inputs.get(key.digest) is not None
 
@@ -181,3 +182,34 @@ def test_steps_are_found_by_name(db: Database) -> None:
 def test_something_else_is_no_list() -> None:
     with pytest.raises(ValueError):
         parse(b"something else")
+
+
+@pytest.mark.parametrize(
+    ("action", "paths"),
+    [
+        (Copy(1, ("d",), "/x/"), ["d/c"]),
+        (Copy(1, ("a", "d"), "/x/"), ["a", "d/c"]),
+        (Copy(1, ("d/c",), "/x/other"), ["d/c"]),
+        (Copy(1, ("*/c",), "/x/"), ["d/c"]),
+        (Copy(1, ("l",), "/x/"), ["d/c"]),
+        (Copy(1, ("./d",), "/x/", parents=True), ["d", "d/c"]),
+    ],
+)
+def test_files_are_told_by_their_path_in_the_source(
+    db: Database, tmp_path: Path, action: Copy, paths: list[str]
+) -> None:
+    inputs = KeyInputs(db)
+    digest, selection = copy_content_key(action, DirTree(str(files(tmp_path))), None)
+    key = keys.key_of(keys.file_record(File((action,)), None, [digest]))
+    note(inputs, key, {digest: selection.hashed})
+    found = inputs.get(key.digest)
+    assert found is not None
+    assert sorted(inputs.files(digest, found.roots[digest]) or ()) == paths
+
+
+def test_of_a_key_from_elsewhere_the_record_is_known(db: Database) -> None:
+    key = keys.key_of({"op": "exec", "args": ["make"], "env": ["TOKEN=abc", "A=1"]})
+    CacheIndex(db).put(key, SnapshotID("s"), name="RUN make", step="")
+    found = KeyInputs(db).get(key.digest)
+    assert found is not None and found.name == "RUN make" and found.roots == {}
+    assert found.record["env"][0].startswith("TOKEN=" + HIDDEN) and found.record["env"][1] == "A=1"
