@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Make the base images that the demo and the tests build on, where they are missing or a month old:
 #
-#   scripts/base-images.sh [debian] [busybox]      prints the folder that holds them, one folder an image
+#   scripts/base-images.sh [debian] [busybox] [foreign]    prints the folder that holds them, one folder an image
 #
 # debian is Debian 12 by mmdebstrap, from the package sources of this machine where it is a Debian 12 itself,
-# else from mmdebstrap's default. busybox is Debian's static busybox. Both as the user who calls.
+# else from mmdebstrap's default. busybox is Debian's static busybox; foreign is one of another architecture.
+# All as the user who calls.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -62,6 +63,35 @@ make_debian() {
 make_busybox() {
     say "making a busybox base image"
     python3 "$repo/scripts/base_image.py" pack busybox "$(command -v busybox)" "$bases/busybox"
+}
+
+# By an apt with settings and lists of its own: this machine's know nothing of the other architecture.
+make_foreign() {
+    local architecture=arm64 apt=$work/apt file
+    [ "$(uname -m)" != aarch64 ] || architecture=amd64
+    say "making a busybox base image of $architecture"
+    mkdir -p "$apt"/{etc/apt.conf.d,etc/preferences.d,etc/sources.list.d,lists/partial,cache/archives/partial}
+    : >"$apt/status"
+    "$repo/scripts/host-config.sh" "$work/host" >/dev/null
+    [ ! -s "$work/host/apt.conf" ] || cp "$work/host/apt.conf" "$apt/etc/apt.conf.d/99host"
+    if host_is_suite; then
+        while read -r file; do
+            case "$file" in
+                *.sources) grep -v '^Architectures:' "$file" >"$apt/etc/sources.list.d/host.sources" ;;
+                *) cp "$file" "$apt/etc/sources.list.d/" ;;
+            esac
+        done < <(host_sources)
+    else
+        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
+            http://deb.debian.org/debian "$suite" >"$apt/etc/sources.list"
+    fi
+    printf '%s "%s";\n' Dir::Etc "$apt/etc" Dir::Etc::TrustedParts /etc/apt/trusted.gpg.d Dir::State "$apt" Dir::State::status "$apt/status" \
+        Dir::Cache "$apt/cache" APT::Architecture "$architecture" APT::Architectures "$architecture" \
+        APT::Sandbox::User "$(id -un)" Dir::Log "$apt" >"$apt/apt.conf"
+    (cd "$apt" && export APT_CONFIG=$apt/apt.conf && apt-get -q update && apt-get -q download busybox-static) \
+        >"$work/log" 2>&1 || { cat "$work/log" >&2; die "the package busybox-static:$architecture can't be had"; }
+    dpkg-deb -x "$apt"/busybox-static_*.deb "$work/foreign"
+    python3 "$repo/scripts/base_image.py" pack busybox "$work"/foreign/*bin/busybox "$bases/foreign" "$architecture"
 }
 
 [ $# -gt 0 ] || set -- debian busybox

@@ -2,6 +2,7 @@
 
     base_image.py pack debian LAYER.tar DIR     a tarball by mmdebstrap becomes an image
     base_image.py pack busybox /bin/busybox DIR a static busybox becomes an image
+    base_image.py pack busybox PATH DIR arm64   of another architecture, with the applets of ours
     base_image.py push DIR REGISTRY NAME:TAG    e.g. 127.0.0.1:5000 library/debian:12-slim
 
 DIR then holds layer.tar.gz, config.json and manifest.json. Deliberately none of pybuild's own code: a base
@@ -70,7 +71,7 @@ def _entry(name: str, kind: bytes, mode: int, link: str = "", size: int = 0) -> 
     return info
 
 
-def _busybox_members(source: Path) -> Iterator[Member]:
+def _busybox_members(source: Path, lister: str) -> Iterator[Member]:
     folders = ["bin", "dev", "etc", "home", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var", "var/tmp"]
     for name in folders:
         mode = 0o1777 if name.endswith("tmp") else 0o700 if name == "root" else 0o755
@@ -84,14 +85,15 @@ def _busybox_members(source: Path) -> Iterator[Member]:
         yield _entry(name, tarfile.REGTYPE, 0o644, size=len(text)), io.BytesIO(text.encode())
     program = source.read_bytes()
     yield _entry("bin/busybox", tarfile.REGTYPE, 0o755, size=len(program)), io.BytesIO(program)
-    applets = subprocess.run([source, "--list"], check=True, capture_output=True, text=True).stdout.split()
+    applets = subprocess.run([lister, "--list"], check=True, capture_output=True, text=True).stdout.split()
     for applet in sorted(set(applets) - {"busybox"}):
         yield _entry(f"bin/{applet}", tarfile.LNKTYPE, 0o755, "bin/busybox"), None
     yield _entry("usr/bin/env", tarfile.SYMTYPE, 0o777, "/bin/env"), None
 
 
-def pack(kind: str, source: Path, target: Path) -> None:
-    members = _debian_members(source) if kind == "debian" else _busybox_members(source)
+def pack(kind: str, source: Path, target: Path, architecture: str = "") -> None:
+    lister = "busybox" if architecture else str(source)
+    members = _debian_members(source) if kind == "debian" else _busybox_members(source, lister)
     command = ["bash"] if kind == "debian" else ["sh"]
     work = target.with_name(target.name + ".new")
     shutil.rmtree(work, ignore_errors=True)
@@ -103,7 +105,7 @@ def pack(kind: str, source: Path, target: Path) -> None:
             for member, data in members:
                 out.addfile(member, data)
     config = {
-        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "architecture": architecture or ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": {
@@ -162,8 +164,8 @@ def push(source: Path, registry: str, name: str) -> None:
 
 def main(arguments: list[str]) -> None:
     match arguments:
-        case ["pack", ("debian" | "busybox") as kind, source, target]:
-            pack(kind, Path(source), Path(target))
+        case ["pack", ("debian" | "busybox") as kind, source, target, *architecture]:
+            pack(kind, Path(source), Path(target), *architecture)
         case ["push", source, registry, name]:
             push(Path(source), registry, name)
         case _:

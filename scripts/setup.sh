@@ -12,6 +12,7 @@
 # A program and the package that brings it. Either of the two network helpers is enough.
 demo_tools="newuidmap:uidmap mmdebstrap:mmdebstrap docker-registry:docker-registry busybox:busybox-static"
 test_tools="skopeo:skopeo umoci:umoci podman:podman buildah:buildah git:git gcc:gcc make:make setpriv:util-linux"
+test_tools="$test_tools sshd:openssh-server qemu-s390x-static:qemu-user-static"
 
 user_ids=pybuild-ids
 user_single=pybuild-single
@@ -44,15 +45,16 @@ install_packages() {
     [ -n "$packages" ] || return 0
     have apt-get || die "missing: $packages" "this is not a Debian or Ubuntu: install them by hand, then try again"
     say "installing by apt-get: $packages"
-    local had_registry=1
-    have docker-registry || had_registry=0
     # shellcheck disable=SC2086
     apt_install $packages
-    # The package starts a registry on port 5000. Ours gets a free port for as long as it is needed.
-    if [ "$had_registry" = 0 ] && [ -d /run/systemd/system ] && have docker-registry; then
-        say "the package docker-registry started a service on port 5000: stopping it"
-        as_root systemctl disable --now docker-registry.service || true
-    fi
+    # Some packages start a service. Ours run on free ports, for as long as they are needed.
+    local pair
+    for pair in docker-registry:docker-registry openssh-server:ssh; do
+        if [[ " $packages " == *" ${pair%%:*} "* ]] && [ -d /run/systemd/system ]; then
+            say "the package ${pair%%:*} started a service: stopping it"
+            as_root systemctl disable --now "${pair##*:}.service" || true
+        fi
+    done
 }
 
 apt_install() {

@@ -12,8 +12,7 @@ from buildkit_py.engine.diffs import DiffIds
 from buildkit_py.engine.settings import proxies
 from buildkit_py.errors import DockerfileError, StepError, UsageError
 from buildkit_py.exporter import Product
-from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
-from buildkit_py.frontends.dockerfile.parser import parse
+from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert, read
 from buildkit_py.history.recorder import Recorder
 from buildkit_py.image import reference
 from buildkit_py.image.assemble import config_bytes
@@ -158,7 +157,7 @@ class Build:
     def load(self) -> None:
         """Read the Dockerfile and make the build graph; base images are looked up meanwhile."""
         with Step(self.emit, f"[internal] load build definition from {self.files.shown}"):
-            dockerfile = parse(self.files.dockerfile, self.files.shown)
+            dockerfile = read(self.files.dockerfile, self.files.shown, dict(self.request.build_args))
         resolver = Resolver(self.engine, self.request, self.emit)
         self.frontend = convert(dockerfile, convert_options(self.request, self.files), resolver)
         declared = {

@@ -14,7 +14,6 @@ from buildkit_py.engine.build import Resolver, convert_options
 from buildkit_py.engine.contexts import BuildFiles
 from buildkit_py.errors import DockerfileError
 from buildkit_py.frontends.dockerfile import convert, outline
-from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.llb.result import Warning
 from buildkit_py.progress.events import Emit
 from buildkit_py.request import BuildRequest, BuildResult, BuildWarning
@@ -39,7 +38,7 @@ def _answer(request: BuildRequest, files: BuildFiles, resolver: Resolver) -> Bui
     as_json = request.format == "json"
     if request.call == "check":
         return _check(request, files, resolver, as_json)
-    dockerfile = parse(files.dockerfile, files.shown)
+    dockerfile = convert.read(files.dockerfile, files.shown, dict(request.build_args))
     if request.call == "targets":
         found = outline.targets(dockerfile)
         text = _dump(_targets_document(found, files)) if as_json else _targets_text(found)
@@ -55,7 +54,7 @@ def _check(request: BuildRequest, files: BuildFiles, resolver: Resolver, as_json
     found: tuple[Warning, ...] = ()
     error: DockerfileError | None
     try:
-        dockerfile = parse(files.dockerfile, files.shown)
+        dockerfile = convert.read(files.dockerfile, files.shown, dict(request.build_args))
         found, error = convert.examine(dockerfile, convert_options(request, files), resolver)
     except DockerfileError as e:
         error = e

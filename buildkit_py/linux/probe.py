@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import cgroups, userns
+from buildkit_py.linux import cgroups, emulation, userns
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.tuples import NamedTuple
 
@@ -43,6 +43,7 @@ def probe(root: str) -> list[Finding]:
         seccomp_finding(_read("/proc/sys/kernel/seccomp/actions_avail"), userns.would_be()),
         *network_findings(),
         cgroup_finding(cgroups.find()),
+        emulator_finding(userns.would_be(), os.uname().release),
     ]
 
 
@@ -298,3 +299,12 @@ def cgroup_finding(found: cgroups.Cgroups) -> Finding:
         )
     detail += ", not delegated to this user: no limits on memory and processors"
     return Finding("cgroups", False, detail, mend, required=False)
+
+
+def emulator_finding(mode: str, release: str) -> Finding:
+    found = emulation.runnable(mode, release)
+    if found:
+        return Finding("other platforms", True, "RUN works for " + ", ".join(found), required=False)
+    other = "linux/arm64" if os.uname().machine == "x86_64" else "linux/amd64"
+    detail = "RUN works for this machine's alone"
+    return Finding("other platforms", False, detail, emulation.mend(other), required=False)

@@ -51,8 +51,10 @@ class ExecHandler(ContentHandler):
         self, ctx: BuildContext, node: Node, op: Exec, key: Key, results: Sequence[Result], emit: Emit
     ) -> Result:
         # The sandbox's modules are loaded when something runs, not when all is cached.
+        from buildkit_py.linux import emulation
         from buildkit_py.worker.process import run_step
 
+        emulation.prepare(op.platform, ctx.identity.mode)
         parent = results[0] if op.base else None
         with ctx.snapshots.prepare(parent) as staged:
             status, tail = run_step(ctx, node, op, staged, results, emit)
@@ -79,7 +81,7 @@ def _whole_image(ctx: BuildContext, node: Node, mount: Mount) -> bool:
 
 def _hint(op: Exec, status: int) -> str:
     if status in (126, 127):
-        from buildkit_py.worker.emulation import missing
+        from buildkit_py.linux.emulation import missing
 
         return missing(op.platform) or _HINTS[status]
     return _HINTS.get(status, "")

@@ -12,7 +12,7 @@ from typing import Any
 
 from buildkit_py.digest import Digest
 from buildkit_py.errors import DockerfileError, ImageError, NotFoundError, RegistryError, UsageError
-from buildkit_py.frontends.dockerfile import args, expand, platform, semantics, unsupported
+from buildkit_py.frontends.dockerfile import args, expand, platform, semantics
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction, Range, Stage
 from buildkit_py.frontends.dockerfile.instructions import handler
 from buildkit_py.frontends.dockerfile.instructions.from_ import begin
@@ -137,9 +137,6 @@ class Conversion:
             if name not in self.declared_globals:
                 self.note("unset-global", instruction, name, *self.globals)
         return result.text
-
-    def refuse(self, feature: str, instruction: Instruction) -> None:
-        unsupported.refuse(feature, self.dockerfile, instruction.range)
 
     # Stages
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from buildkit_py.errors import DockerfileError, UsageError
-from buildkit_py.frontends.dockerfile import platform, semantics, unsupported
+from buildkit_py.frontends.dockerfile import external, parser, platform, semantics
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Range
 from buildkit_py.frontends.dockerfile.conversion import Conversion, Resolver
+from buildkit_py.frontends.dockerfile.lexer import Lexer
 from buildkit_py.frontends.dockerfile.options import ConvertOptions
 from buildkit_py.frontends.dockerfile.platform import Platform
 from buildkit_py.llb.graph import Graph
@@ -16,7 +18,15 @@ from buildkit_py.llb.result import FrontendResult, ImageResolver, Warning
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.outline import Outline
 
-__all__ = ["ConvertOptions", "convert", "examine", "lint", "outline"]
+__all__ = ["ConvertOptions", "convert", "examine", "lint", "outline", "read"]
+
+
+def read(data: bytes, path: str, build_args: Mapping[str, str]) -> Dockerfile:
+    """Parse what this frontend is asked to build. Raises DockerfileError; UnsupportedError where the file
+    asks for another frontend."""
+    lexer = Lexer(data, path)
+    external.check(lexer, build_args)
+    return parser.read_all(lexer)
 
 
 def convert(dockerfile: Dockerfile, options: ConvertOptions, images: ImageResolver) -> FrontendResult:
@@ -73,7 +83,6 @@ def _accept(dockerfile: Dockerfile, options: ConvertOptions) -> tuple[Platform, 
     problem = semantics.check(dockerfile)
     if problem is not None:
         raise problem
-    _refuse_external_frontend(dockerfile, options)
     return tuple(dict.fromkeys(_platform(p) for p in options.platforms)) or (platform.host(),)
 
 
@@ -95,15 +104,3 @@ def _platform(text: str) -> Platform:
         return platform.parse(text)
     except ValueError as error:
         raise UsageError(f"--platform: {error}", hint="for example linux/amd64 or linux/arm64") from None
-
-
-def _refuse_external_frontend(dockerfile: Dockerfile, options: ConvertOptions) -> None:
-    found = [(value, Range(line, line)) for name, value, line in dockerfile.directives if name == "syntax"]
-    if "BUILDKIT_SYNTAX" in options.build_args:
-        found = [(options.build_args["BUILDKIT_SYNTAX"], Range(0, 0))]
-    for value, place in found:
-        words = value.split()
-        image = words[0].removeprefix("docker.io/") if words else ""
-        name = image.partition("@")[0].partition(":")[0]
-        if name and name not in ("docker/dockerfile", "docker/dockerfile-upstream"):
-            unsupported.refuse("external-frontend", dockerfile, place)

@@ -38,7 +38,11 @@ def parse(data: bytes, path: str = "Dockerfile") -> Dockerfile:
     Raises DockerfileError for what is no Dockerfile by syntax; what needs to know an instruction's
     meaning is found by semantics.check. Bytes that are not UTF-8 become U+FFFD.
     """
-    lexer = Lexer(data, path)
+    return read_all(Lexer(data, path))
+
+
+def read_all(lexer: Lexer) -> Dockerfile:
+    """As ``parse``, from where the lexer stands: behind the directives."""
     dockerfile = read(lexer)
     if not dockerfile.instructions:
         raise lexer.error("the file has no instructions", 0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from buildkit_py.errors import UnsupportedError, UsageError
+from buildkit_py.errors import UsageError
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
 from buildkit_py.frontends.dockerfile.parser import parse
 from buildkit_py.llb.ops import Copy, Exec, File, ImageSource, InlineSource, LocalSource, Merge, Mkdir
@@ -288,26 +288,6 @@ def test_devices_are_to_be_allowed(build: Builder) -> None:
     for allow in ("device", "device=a/b=c"):
         (op,) = build(text, allow=(allow,)).ops(Exec)
         assert op.devices == ("a/b=c,required",)
-
-
-@pytest.mark.parametrize(
-    ("image", "fine"),
-    [
-        ("docker/dockerfile:1", True),
-        ("docker.io/docker/dockerfile:1.7-labs", True),
-        ("docker/dockerfile-upstream:master", True),
-        ("docker/dockerfile@sha256:" + "0" * 64, True),
-        ("someone/else:1", False),
-    ],
-)
-def test_external_frontend(build: Builder, image: str, fine: bool) -> None:
-    text = f"# syntax={image}\nFROM scratch\n"
-    if fine:
-        build(text)
-    else:
-        assert isinstance(build.error(text), UnsupportedError)
-    with pytest.raises(UnsupportedError):
-        build("FROM scratch\n", build_args={"BUILDKIT_SYNTAX": "someone/else"})
 
 
 def test_several_platforms(build: Builder) -> None:

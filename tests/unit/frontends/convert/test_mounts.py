@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from buildkit_py.frontends.dockerfile import unsupported
 from buildkit_py.llb.ops import Exec, ImageSource, InlineSource, LocalSource, Mount
 from tests.unit.frontends.convert.building import Builder
 
@@ -130,9 +127,7 @@ def test_name_space_of_caches(build: Builder) -> None:
     assert built.ops(Exec)[0].mounts[0].id == "ns//c"
 
 
-def test_lifting_a_refusal_is_deleting_a_line(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused: dict[str, Any] = {}
-    monkeypatch.setattr(unsupported, "REFUSED", refused)
+def test_ssh(build: Builder) -> None:
     built = build("FROM base\nRUN --mount=type=ssh --mount=type=ssh,id=k,mode=0666,required x\n")
     assert built.ops(Exec)[0].mounts == (
         Mount("ssh", "/run/buildkit/ssh_agent.0", id="default"),
