@@ -6,6 +6,7 @@ PybuildError                 anything that a person can read and act on
 │   └── UnsupportedError     a valid Dockerfile feature that is not built yet, by its name
 ├── StepError                a build step failed; knows the step's exit status
 ├── SandboxError             the kernel refused a part of the sandbox; knows the call and errno
+├── NetworkError             a network, an address or a port can't be had
 ├── StoreError               the local store is damaged, locked or full
 ├── RegistryError            a registry answered with an error, or not at all
 ├── ImageError               a document or archive of an image is invalid or hostile
@@ -107,6 +108,10 @@ class SandboxError(PybuildError):
         super().__init__(message, hint=hint)
         self.call = call
         self.errno = errno
+
+
+class NetworkError(PybuildError):
+    pass
 
 
 class StoreError(PybuildError):

@@ -116,14 +116,47 @@ class MountSpec(NamedTuple):
     """Further options by name: ``size``, ``mode``, …"""
 
 
+class PortSpec(NamedTuple):
+    """One port of ``-p``; a range of them is several."""
+
+    container: int
+    protocol: str = "tcp"
+    """tcp or udp."""
+    host_ip: str = ""
+    """An address of this machine; "": all of them."""
+    first: int = 0
+    """The first of the host ports that will do; 0: any free one."""
+    last: int = 0
+
+
+class NetworkSpec(NamedTuple):
+    """One ``--network``."""
+
+    name: str
+    """host, none, private, bridge, container:NAME, or a network of the user's."""
+    aliases: tuple[str, ...] = ()
+    ip: str = ""
+    mac: str = ""
+
+
 class Networking(NamedTuple):
     """A container's network."""
 
-    mode: str = ""
-    """host, none, private; "": the default."""
+    networks: tuple[NetworkSpec, ...] = ()
+    """Empty: the default."""
     hostname: str = ""
+    domainname: str = ""
     extra_hosts: Pairs = ()
-    """(name, address)"""
+    """(name, address); the address ``host-gateway`` is the one by which the container reaches this
+    machine."""
+    ports: tuple[PortSpec, ...] = ()
+    publish_all: bool = False
+    """Publish what the image exposes, on host ports that are free."""
+    expose: tuple[str, ...] = ()
+    """Further ports for that, as EXPOSE has them: ``80``, ``53/udp``."""
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
 
 
 class Isolation(NamedTuple):

@@ -11,6 +11,7 @@ from buildkit_py.cli.command import Command
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("build", "Build an image from a Dockerfile"),
     "run": ("run", "Run a command in a new container"),
+    "port": ("port", "Show a container's published ports"),
     "images": ("images", "List images"),
     "inspect": ("inspect", "Show an image's details as JSON"),
     "tag": ("tag", "Give an image another name"),
@@ -48,6 +49,7 @@ ALIASES: dict[str, str] = {
     "image import": "import",
     "image prune": "prune",
     "container run": "run",
+    "container port": "port",
     "builder build": "build",
     "builder prune": "cache prune",
     "buildx build": "build",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from buildkit_py.image.store import Image, ImageStore
     from buildkit_py.linux.identity import Identity
     from buildkit_py.linux.userns import Entering
+    from buildkit_py.network.record import Records
     from buildkit_py.progress.events import Emit
     from buildkit_py.registry.client import RegistryClient
     from buildkit_py.request import BuildRequest, BuildResult, RunRequest
@@ -105,6 +106,12 @@ class Engine:
         from buildkit_py.runtime.container import ContainerStore
 
         return ContainerStore(self.root, self.db)
+
+    @cached_property
+    def container_networks(self) -> Records:
+        from buildkit_py.network.record import Records
+
+        return Records(self.db)
 
     @cached_property
     def sources(self) -> ImageSources:

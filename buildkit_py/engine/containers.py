@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from buildkit_py.errors import NotFoundError, UsageError
+from buildkit_py.engine import networking
+from buildkit_py.errors import NotFoundError
 from buildkit_py.image.store import Image
-from buildkit_py.progress.events import Emit
+from buildkit_py.progress.events import Emit, WarningEvent
 from buildkit_py.request import RunRequest
 from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.process import arguments, container_spec
@@ -52,15 +53,24 @@ def run(engine: Engine, request: RunRequest, emit: Emit, started: Callable[[], N
             layers=layers,
             upper=upper,
             work=engine.containers.path(container, "work"),
-            network=network_of(request.networking.mode),
         )
         if not engine.overlay:
             from buildkit_py.snapshot.merge import materialise
 
             materialise(tree, upper)
             spec = spec._replace(tree=upper)
-        started()
-        status = start(engine, request, spec)
+        connection = networking.connect(
+            engine,
+            container.id,
+            request.networking,
+            config.get("ExposedPorts") or (),
+            lambda text: emit(WarningEvent("", text)),
+        )
+        try:
+            started()
+            status = start(engine, request, connection.fit(spec), connection.namespace)
+        finally:
+            connection.close()
         engine.containers.ended(container, status)
         return status
     except BaseException:
@@ -83,28 +93,21 @@ def find_image(engine: Engine, request: RunRequest, emit: Emit) -> Image:
     return engine.images.find(resolved.digest, request.platform)
 
 
-def network_of(mode: str) -> Literal["host", "none", "private"]:
-    if mode in ("", "default", "host"):
-        return "host"
-    if mode == "none":
-        return "none"
-    if mode == "private":
-        return "private"
-    raise UsageError(f"unknown network {mode!r}", hint="host, none and private are known")
-
-
-def start(engine: Engine, request: RunRequest, spec: SandboxSpec) -> int:
+def start(engine: Engine, request: RunRequest, spec: SandboxSpec, namespace: int) -> int:
     launcher = engine.launcher
     if request.terminal:
         stdin = 0 if request.interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        return serve_terminal(lambda fd: launcher.run(spec, stdin=fd, stdout=fd, stderr=fd), stdin, 1)
+        return serve_terminal(
+            lambda fd: launcher.run(spec, stdin=fd, stdout=fd, stderr=fd, namespace=namespace), stdin, 1
+        )
     stdin = 0 if request.interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    running = launcher.run(spec, stdin=stdin, stdout=1, stderr=2)
+    running = launcher.run(spec, stdin=stdin, stdout=1, stderr=2, namespace=namespace)
     with Forwarding(running):
         return running.wait()
 
 
 def remove(engine: Engine, container: Container, volumes: VolumeStore) -> None:
     engine.containers.remove(container)
+    engine.container_networks.remove(container.id)
     for path in volumes.anonymous:
         remove_tree(path)

@@ -33,6 +33,7 @@ _OLD = {
     "prctl": (157, 167),
     "seccomp": (317, 277),
     "sethostname": (170, 161),
+    "setdomainname": (171, 162),
     "process_vm_readv": (310, 270),
     "name_to_handle_at": (303, 264),
 }
@@ -301,6 +302,12 @@ def sethostname(name: str) -> None:
     encoded = os.fsencode(name)
     if _syscall(_NUMBERS["sethostname"], encoded, len(encoded)) < 0:
         fail("sethostname", name)
+
+
+def setdomainname(name: str) -> None:
+    encoded = os.fsencode(name)
+    if _syscall(_NUMBERS["setdomainname"], encoded, len(encoded)) < 0:
+        fail("setdomainname", name)
 
 
 def close_range(first: int, last: int = 0x7FFFFFFF, flags: int = 0) -> None:

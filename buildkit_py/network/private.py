@@ -36,20 +36,27 @@ def connect(namespace: int) -> int:
 
     SandboxError where it can't be: with the command that mends it.
     """
-    path = program()
-    if not path:
-        raise SandboxError(
+    error = obstacle()
+    if error is not None:
+        raise error
+    return _start(program(), namespace)
+
+
+def obstacle() -> SandboxError | None:
+    """What keeps this machine from private networks, if anything does."""
+    if not program():
+        return SandboxError(
             "a private network needs slirp4netns or pasta, and neither is installed",
             call="slirp4netns",
             hint=f"`{INSTALL_MEND}`, or use the host's network: --network=host",
         )
     if not os.access(TUN, os.R_OK | os.W_OK):
-        raise SandboxError(
+        return SandboxError(
             f"a private network needs {TUN}, which is missing or closed to this user",
             call=TUN,
             hint=f"`{TUN_MEND}`, or use the host's network: --network=host",
         )
-    return _start(path, namespace)
+    return None
 
 
 def _arguments(path: str, namespace: int, ready: int) -> list[str]:

@@ -20,15 +20,19 @@ _STUB = "/run/systemd/resolve/resolv.conf"
 """What systemd-resolved asks itself, where /etc/resolv.conf names its stub on the loopback."""
 
 
-def hosts_text(hostname: str, extra: Sequence[tuple[str, str]] = ()) -> str:
+def hosts_text(
+    hostname: str, extra: Sequence[tuple[str, str]] = (), *, addresses: Sequence[str] = (), domain: str = ""
+) -> str:
     """/etc/hosts for a sandbox; ``extra``: (name, address) pairs of --add-host.
 
-    The sandbox's own name is an alias of the loopback, for the network may be the host's.
+    The sandbox's own name stands for its ``addresses``; without any, for the network may be the host's, it is
+    an alias of the loopback.
     """
     lines = [_HOSTS]
     lines += [f"{address}\t{name}\n" for name, address in extra]
     if hostname and hostname not in {name for name, _ in extra}:
-        lines.append(f"127.0.0.1\t{hostname}\n")
+        names = f"{hostname}.{domain} {hostname}" if domain else hostname
+        lines += [f"{address}\t{names}\n" for address in addresses or ("127.0.0.1",)]
     return "".join(lines)
 
 
@@ -48,6 +52,28 @@ def resolv_text(network: str, path: str = "/etc/resolv.conf") -> str:
         kept, servers = _split(_read(_STUB)) if os.path.exists(_STUB) else (kept, [])
     servers = list(filter(_reachable, servers)) or [SLIRP_NAMESERVER]
     return "".join(f"{line}\n" for line in [*kept, *(f"nameserver {server}" for server in servers)])
+
+
+def given_resolv_text(
+    text: str, servers: Sequence[str], search: Sequence[str], options: Sequence[str]
+) -> str:
+    """``text`` with what --dns, --dns-search and --dns-option say in the place of its own lines.
+
+    ``--dns-search .`` is for no search at all.
+    """
+    kept, present = _split(text)
+    if search:
+        kept = [line for line in kept if line.split()[0] not in ("search", "domain")]
+        wanted = [domain for domain in search if domain != "."]
+        kept += ["search " + " ".join(wanted)] if wanted else []
+    if options:
+        kept = [line for line in kept if line.split()[0] != "options"] + ["options " + " ".join(options)]
+    return "".join(f"{line}\n" for line in [*kept, *(f"nameserver {s}" for s in servers or present)])
+
+
+def nameservers(text: str) -> list[str]:
+    """The servers that a resolv.conf(5) names."""
+    return _split(text)[1]
 
 
 def _read(path: str) -> str:

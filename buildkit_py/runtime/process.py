@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from buildkit_py.errors import PybuildError
-from buildkit_py.network.resolv import hosts_text, resolv_text
 from buildkit_py.request import RunRequest
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 from buildkit_py.snapshot.passwd import resolve_user
@@ -50,9 +49,9 @@ def container_spec(
     layers: tuple[str, ...],
     upper: str,
     work: str,
-    network: Literal["host", "none", "private"],
 ) -> SandboxSpec:
-    """``tree`` is the image's root, for looking names up; raises PybuildError for an unknown user."""
+    """All but the network. ``tree`` is the image's root, for looking names up; raises PybuildError for an
+    unknown user."""
     uid, gid, groups, home = resolve_user(tree, request.user or config.get("User") or "")
     hostname = request.networking.hostname or container_id[:12]
     return SandboxSpec(
@@ -66,9 +65,6 @@ def container_spec(
         gid=gid,
         groups=tuple(groups),
         hostname=hostname,
-        network=network,
-        hosts=hosts_text(hostname, request.networking.extra_hosts),
-        resolv_conf=resolv_text(network),
         mounts=mounts,
         terminal=request.terminal,
         shm_size=request.limits.shm_size or 64 << 20,

@@ -13,7 +13,6 @@ import select
 from typing import NoReturn
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import syscalls as sc
 from buildkit_py.network import private
 from buildkit_py.sandbox import wire
 from buildkit_py.sandbox.owners import Recorder
@@ -95,8 +94,7 @@ def ask(link: _socket.socket, message: wire.Message, fd: int) -> None:
 
 
 def ask_for_network(link: _socket.socket) -> None:
-    """Make a network namespace and have it connected."""
-    sc.unshare(sc.CLONE_NEWNET)
+    """Have this process's network namespace connected."""
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         ask(link, ("network",), namespace)

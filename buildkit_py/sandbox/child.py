@@ -40,16 +40,18 @@ def main(
     link: _socket.socket | None,
     streams: tuple[int, int, int],
     settings: Settings,
+    namespace: int,
 ) -> NoReturn:
     """Read the spec from ``conn``, set up, exec. Reports on ``conn``; never returns.
 
-    ``link`` leads to the process beside the sandbox (buildkit_py.sandbox.attendant) where there is one.
+    ``link`` leads to the process beside the sandbox (buildkit_py.sandbox.attendant) where there is one,
+    ``namespace`` (a descriptor) to a network namespace that was made for it.
     """
     status = SETUP_FAILED
     try:
         process.take_streams(*streams)
         spec = wire.receive_spec(conn)
-        prepare(conn, link, spec, settings)
+        prepare(conn, link, spec, settings, namespace)
         status = process.execute(spec)
     except EOFError:
         pass
@@ -64,12 +66,20 @@ def main(
         os._exit(status)
 
 
-def prepare(conn: _socket.socket, link: _socket.socket | None, spec: SandboxSpec, settings: Settings) -> None:
+def prepare(
+    conn: _socket.socket,
+    link: _socket.socket | None,
+    spec: SandboxSpec,
+    settings: Settings,
+    namespace: int,
+) -> None:
     os.umask(0o022)
     process.take_terminal(spec)
     if spec.network != "host":
-        _own_network(spec, link)
+        _own_network(spec, link, namespace)
     sc.sethostname(spec.hostname)
+    if spec.domainname:
+        sc.setdomainname(spec.domainname)
     builder = root.Root(spec, mode=settings.mode, base_stub=settings.base_stub)
     top = builder.build()
     if builder.stubs or builder.stub_layer:
@@ -85,15 +95,17 @@ def prepare(conn: _socket.socket, link: _socket.socket | None, spec: SandboxSpec
         process.become(spec, settings.filter(spec))
 
 
-def _own_network(spec: SandboxSpec, link: _socket.socket | None) -> None:
+def _own_network(spec: SandboxSpec, link: _socket.socket | None, namespace: int) -> None:
+    if namespace >= 0:
+        sc.setns(namespace, sc.CLONE_NEWNET)
+    else:
+        sc.unshare(sc.CLONE_NEWNET)
     if spec.network == "private" and link is not None:
         attendant.ask_for_network(link)
         if not devices.wait_for("eth0", 10):
             raise SandboxError(
                 "the private network did not come up", call="eth0", hint="use the host's: --network=host"
             )
-    else:
-        sc.unshare(sc.CLONE_NEWNET)
     devices.bring_up()
 
 

@@ -140,11 +140,16 @@ class Launcher:
         os.close(pidfd)
         return cls(mine, pid, identity.mode)
 
-    def run(self, spec: SandboxSpec, *, stdin: int, stdout: int, stderr: int) -> Running:
-        """Start a sandbox on three open descriptors (they stay the caller's)."""
+    def run(self, spec: SandboxSpec, *, stdin: int, stdout: int, stderr: int, namespace: int = -1) -> Running:
+        """Start a sandbox on three open descriptors (they stay the caller's).
+
+        ``namespace``: the network namespace that it enters, where the network isn't the host's; without it
+        it makes its own.
+        """
         mine, other = wire.pair()
         try:
-            wire.send(self._control, ("run", spec.network), (other.fileno(), stdin, stdout, stderr))
+            fds = (other.fileno(), stdin, stdout, stderr) + ((namespace,) if namespace >= 0 else ())
+            wire.send(self._control, ("run", spec.network), fds)
             other.close()
             if self.mode == "single":
                 spec = spec._replace(env=(f"APT_CONFIG=/dev/{layout.APT_CONFIG}", *spec.env))

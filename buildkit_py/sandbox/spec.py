@@ -47,6 +47,8 @@ class SandboxSpec(NamedTuple):
     gid: int = 0
     groups: tuple[int, ...] = ()
     hostname: str = "buildkitsandbox"
+    domainname: str = ""
+    """"": as the machine has it."""
     network: Literal["host", "none", "private"] = "host"
     hosts: str = ""
     """The text of /etc/hosts, mounted without trace in ``upper``; "": left as the image has it."""

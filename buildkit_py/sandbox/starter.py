@@ -14,13 +14,13 @@ the spec from the run's socket by itself, and reports there what it has to (buil
 from __future__ import annotations
 
 import _socket
-import gc
 import os
 import select
 import signal
 from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.errors import SandboxError
+from buildkit_py.linux import forked
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.sandbox import wire
 
@@ -46,31 +46,10 @@ class _Run:
 def main(control: _socket.socket, mode: str, base_stub: str) -> NoReturn:
     """Serve until the main process is gone."""
     try:
-        _settle(control)
+        forked.settle((control.fileno(),))
         _serve(control, mode, base_stub)
     finally:
         os._exit(0)
-
-
-def _settle(control: _socket.socket) -> None:
-    """Let go of all that belongs to the main process: descriptors, session, signals."""
-    sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
-    own = control.fileno()
-    if own > 3:
-        sc.close_range(3, own - 1)
-    sc.close_range(own + 1)
-    for number in range(1, signal.NSIG):
-        try:
-            signal.signal(number, signal.SIG_DFL)
-        except (OSError, ValueError):
-            pass
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    gc.disable()
-    gc.freeze()
 
 
 def _serve(control: _socket.socket, mode: str, base_stub: str) -> None:
@@ -107,11 +86,12 @@ def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
         os._exit(0)
     conn = _socket.socket(fileno=fds[0])
     streams = (fds[1], fds[2], fds[3])
+    namespace = fds[4] if len(fds) > 4 else -1
     link, far_link = wire.pair() if settings.mode == "single" or message[1] == "private" else (None, None)
     try:
         pid, pidfd = sc.clone(_NAMESPACES)
         if pid == 0:
-            child.main(conn, far_link, streams, settings)
+            child.main(conn, far_link, streams, settings, namespace)
         run = _Run(pid, pidfd, conn)
         if link is not None:
             if far_link is not None:
@@ -126,7 +106,7 @@ def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
         conn.close()
         return None
     finally:
-        for fd in streams:
+        for fd in fds[1:]:
             os.close(fd)
         for end in (link, far_link):
             if end is not None:

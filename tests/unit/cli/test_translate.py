@@ -15,6 +15,7 @@ from buildkit_py.request import (
     Limits,
     MountSpec,
     Networking,
+    NetworkSpec,
     Output,
     RunRequest,
 )
@@ -89,7 +90,7 @@ def test_a_run_with_everything() -> None:
         terminal=True,
         remove=True,
         pull="never",
-        networking=Networking("none", "host"),
+        networking=Networking((NetworkSpec("none"),), "host"),
         isolation=Isolation(readonly=True),
         limits=Limits(1 << 20),
     )

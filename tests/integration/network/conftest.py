@@ -1,0 +1,101 @@
+"""Containers on networks, as each kind of user, with a TUN device that the user may open."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from buildkit_py.network.private import TUN
+from tests.support.people import available
+from tests.support.registry import Registry
+from tests.support.runner import Pybuild
+
+
+class Host(Pybuild):
+    """The program on a machine whose TUN device everybody may open, as udev makes it."""
+
+    tun: Path | None = None
+
+    def start(self, *words: str | Path, **more: object) -> subprocess.Popen[str]:
+        if self.tun is None:
+            return super().start(*words, **more)  # type: ignore[arg-type]
+        # A node of our own over the machine's, in a mount namespace that this command alone sees.
+        person, program = self.person, self.program
+        script = (
+            f"mount --bind {self.tun} {TUN} && exec setpriv --reuid={person.uid} --regid={person.gid} "
+            '--init-groups "$@"'
+        )
+        self.program = program._replace(argv=("unshare", "-m", "sh", "-c", script, "sh", *program.argv))
+        self.person = person._replace(uid=os.geteuid())
+        try:
+            return super().start(*words, **more)  # type: ignore[arg-type]
+        finally:
+            self.program, self.person = program, person
+
+    @contextmanager
+    def running(self, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """``run`` of a command that says "ready" when it serves; ended by SIGTERM."""
+        with self.start("run", "--rm", *words) as process:
+            assert process.stdout is not None and process.stderr is not None
+            try:
+                line = process.stdout.readline()
+                assert line == "ready\n", (line, process.stderr.read() if process.poll() is not None else "")
+                yield process
+            finally:
+                process.terminate()
+                try:
+                    process.wait(10)
+                finally:
+                    process.kill()
+
+
+def open_to_all() -> bool:
+    return os.stat(TUN).st_mode & 0o006 == 0o006
+
+
+@pytest.fixture
+def host(
+    each_identity: str, bases: Registry, people_at_work: Callable[[str, Path], Pybuild], workshop: Path
+) -> Host:
+    made = people_at_work(each_identity, bases.settings)
+    made.__class__ = Host
+    assert isinstance(made, Host)
+    if each_identity != "root" and "root" in available() and not open_to_all():
+        made.tun = workshop / f"tun-{os.getpid()}"
+        if not made.tun.exists():
+            os.mknod(made.tun, stat.S_IFCHR | 0o666, os.makedev(10, 200))
+            made.tun.chmod(0o666)
+    return made
+
+
+def served(command: str, port: int) -> str:
+    """A script that runs a server and says "ready" when it listens."""
+    listens = f"grep -q ':{port:04X} 0*:0000 0[7A]' /proc/net/tcp /proc/net/tcp6 /proc/net/udp"
+    wait = f"until {listens}; do kill -0 $! || exit; done"
+    return f"trap 'exit 0' TERM; {command} & {wait}; echo ready; wait"
+
+
+def ask(port: int, text: bytes = b"", address: str = "127.0.0.1") -> bytes:
+    """All that a tcp server says."""
+    with socket.create_connection((address, port), 10) as connection:
+        connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+def free_port() -> int:
+    """A port that nothing had a moment ago."""
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        port: int = sock.getsockname()[1]
+        return port
