@@ -71,7 +71,7 @@ def test_unpack(place: Path) -> None:
     assert os.readlink(place / "l") == "/etc/passwd"
     assert sorted(os.listdir(place)) == [".wh.d", "d", "h", "l", "p"]
     assert sorted(os.listdir(place / "d")) == [".wh..wh..opq", "f"]
-    assert os.listxattr(place / "d") == []
+    assert not [name for name in os.listxattr(place / "d") if "overlay" in name]
     assert stat.S_ISFIFO((place / "p").lstat().st_mode)
 
 
