@@ -48,7 +48,7 @@ class Record(NamedTuple):
 class CacheIndex:
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._hits: list[Digest] = []
+        self._hits: dict[Digest, None] = {}
         db.ensure(_DDL)
 
     def get(self, key: Digest) -> SnapshotID | None:
@@ -56,17 +56,11 @@ class CacheIndex:
         row = self._db.one(
             "SELECT r.snapshot FROM results r JOIN snapshots s ON s.id = r.snapshot WHERE r.key = ?", (key,)
         )
-        if row is None:
-            return None
-        self._hits.append(key)
-        return SnapshotID(row[0])
+        return None if row is None else SnapshotID(row[0])
 
-    def holds(self, key: Digest) -> bool:
-        """As get(), but it counts as no use."""
-        row = self._db.one(
-            "SELECT 1 FROM results r JOIN snapshots s ON s.id = r.snapshot WHERE r.key = ?", (key,)
-        )
-        return row is not None
+    def use(self, key: Digest) -> None:
+        """A result is used, or spared by one that stands on it: note_uses() will write that down."""
+        self._hits[key] = None
 
     def put(self, key: Key, snapshot: SnapshotID, *, name: str, step: str) -> None:
         now = time.time()
@@ -84,7 +78,7 @@ class CacheIndex:
         self._db.run("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (definition, key))
 
     def note_uses(self) -> None:
-        """Write the times of the hits of this process, in one transaction."""
+        """Write the times of the uses by this process, in one transaction."""
         if not self._hits:
             return
         now = time.time()

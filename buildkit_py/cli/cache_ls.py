@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING
+
 from buildkit_py.cli import report, sizes, template
+from buildkit_py.cli.cache_prune import filtered
 from buildkit_py.cli.command import Args, Command, flag, option
+
+if TYPE_CHECKING:
+    from buildkit_py.cache.eviction import Item
 
 
 def run(args: Args) -> int:
     from buildkit_py.engine import Engine
 
+    asked = filtered(args.texts("filters"))._replace(all=True)
     engine = Engine()
     try:
-        records = list(engine.index.records())
+        now = time.time()
+        items = [item for item in engine.inventory().items if asked.fits(item, now)]
     finally:
         engine.close()
-    whole = args.flag("no_trunc")
-    rows = [
-        {
-            "ID": sizes.short(record.key, whole),
-            "Snapshot": sizes.short(record.snapshot, whole),
-            "CreatedAt": sizes.timestamp(record.created),
-            "CreatedSince": sizes.age(record.created),
-            "LastUsedSince": sizes.age(record.used),
-            "UsageCount": str(record.uses),
-            "Description": record.name,
-        }
-        for record in records
-    ]
+    rows = [fields(item, args.flag("no_trunc")) for item in items]
     form = args.text("format")
     if args.flag("quiet"):
         for row in rows:
@@ -39,13 +36,44 @@ def run(args: Args) -> int:
     return 0
 
 
-COLUMNS = ("ID", "CreatedSince", "LastUsedSince", "UsageCount", "Description")
-HEADINGS = ("ID", "CREATED", "LAST USED", "USES", "STEP")
+def fields(item: Item, whole: bool) -> dict[str, str]:
+    return {
+        "ID": sizes.short(item.id, whole),
+        "Type": item.kind,
+        "Size": sizes.size(item.size),
+        "Bytes": str(item.size),
+        "Snapshot": sizes.short(item.snapshot, whole),
+        "CreatedAt": sizes.timestamp(item.created),
+        "CreatedSince": sizes.age(item.created),
+        "LastUsedAt": sizes.timestamp(item.used),
+        "LastUsedSince": sizes.age(item.used),
+        "UsageCount": str(item.uses),
+        "Images": ", ".join(shown(name) for name in item.images),
+        "Shared": "true" if item.shared else "false",
+        "Description": item.name,
+    }
+
+
+def shown(image: str) -> str:
+    """An image's name as people write it; of one without a name the beginning of its id."""
+    return sizes.short(image) if image.startswith("sha256:") else image.removeprefix("docker.io/library/")
+
+
+COLUMNS = ("ID", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Images", "Description")
+HEADINGS = ("ID", "SIZE", "CREATED", "LAST USED", "USES", "IMAGES", "STEP")
 
 COMMAND = Command(
     "cache ls",
-    "List the records of the build cache, the most recently used first.",
+    "List what is in the build cache: steps by their last use, then cache mounts and sources.",
     (
+        option(
+            "-f",
+            "--filter",
+            name="filters",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="type=, id=, unused-for=24h",
+        ),
         option(
             "--format", metavar="FORMAT", help="table, json, or a template like '{{.ID}} {{.Description}}'"
         ),

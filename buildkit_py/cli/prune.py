@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def run(args: Args) -> int:
+    from buildkit_py.cache.eviction import Rule
     from buildkit_py.engine.prune import PruneRequest
 
     everything = args.flag("all")
@@ -25,7 +26,7 @@ def run(args: Args) -> int:
         containers=True,
         images=True,
         all_images=everything,
-        cache=everything,
+        rules=(Rule(all=True),) if everything else (),
         dry_run=args.flag("dry_run"),
     )
     return perform(request, what, force=args.flag("force"))
@@ -61,12 +62,11 @@ def show(pruned: Pruned, *, dry_run: bool) -> None:
     for title, names in (
         ("containers", pruned.containers),
         ("images", pruned.images),
-        ("cache records", pruned.records),
+        ("from the cache", tuple(item.name for item in pruned.items)),
     ):
         if names:
             print(f"{verb} {title}:", *names, "", sep="\n")
-    if not dry_run:
-        print("Total reclaimed space:", sizes.size(pruned.freed))
+    print("Would reclaim:" if dry_run else "Total reclaimed space:", sizes.size(pruned.freed))
 
 
 COMMAND = Command(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from buildkit_py.content.store import ContentStore
     from buildkit_py.database import Database
     from buildkit_py.digest import Digest
+    from buildkit_py.engine.inventory import Inventory
     from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.exporter import Stores
     from buildkit_py.history.store import History
@@ -255,6 +256,17 @@ class Engine:
         from buildkit_py.engine.images import import_tar
 
         return import_tar(self, source, name, changes=changes, message=message, platform=platform)
+
+    def inventory(self) -> Inventory:
+        from buildkit_py.engine.inventory import inventory
+
+        return inventory(self)
+
+    @property
+    def disk(self) -> int:
+        """Bytes that the store's file system holds."""
+        space = os.statvfs(self.root)
+        return space.f_blocks * space.f_frsize
 
     def prune(self, request: PruneRequest) -> Pruned:
         from buildkit_py.engine.prune import prune

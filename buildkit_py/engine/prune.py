@@ -1,7 +1,8 @@
-"""What of the store can go: containers that ended, images, cache records, and all that nothing names then.
+"""What of the store can go: containers that ended, images, things in the cache, and all that nothing names
+then.
 
-Roots are images, containers and cache records; a snapshot, blob or stat cache that no root leads to is
-removed. The store's lock is held alone meanwhile, so no build loses what it just found.
+Roots are images, containers and cache records; a snapshot or blob that no root leads to is removed. The
+store's lock is held alone meanwhile, so no build loses what it just found.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from buildkit_py import digest as digests
+from buildkit_py.cache.eviction import Item, Rule, choose
 from buildkit_py.digest import ChainID, SnapshotID
-from buildkit_py.snapshot.removal import remove_tree
+from buildkit_py.engine.inventory import inventory, remove
 from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
 
 
 class Pruned(NamedTuple):
-    """What a prune removed (or, in a dry run, would): names to show, and bytes."""
+    """What a prune removed, or would: names to show, and bytes."""
 
     containers: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    records: tuple[str, ...] = ()
+    items: tuple[Item, ...] = ()
     freed: int = 0
+    """In a dry run what of the cache would be freed."""
 
 
 class PruneRequest(NamedTuple):
@@ -35,21 +38,34 @@ class PruneRequest(NamedTuple):
     """Those without a name."""
     all_images: bool = False
     """Those that no container uses."""
-    cache: bool = False
-    """Cache records, cache mounts and stat caches."""
-    unused_for: float = 0.0
-    """Seconds; cache records that were used since then stay."""
+    rules: tuple[Rule, ...] = ()
+    """For the cache; none: it stays as it is."""
     dry_run: bool = False
 
 
 def prune(engine: Engine, request: PruneRequest) -> Pruned:
     engine.enter()
     with _alone(engine):
-        containers = _containers(engine, request)
-        images = _images(engine, request)
-        records = _records(engine, request)
-        freed = 0 if request.dry_run else _sweep(engine, request)
-    return Pruned(containers, images, records, freed)
+        return _prune(engine, request)
+
+
+def try_prune(engine: Engine, request: PruneRequest) -> Pruned | None:
+    """As prune(), but None where another process uses the store now."""
+    engine.enter()
+    alone = _alone(engine)
+    if not alone.try_to_be():
+        return None
+    with alone:
+        return _prune(engine, request)
+
+
+def _prune(engine: Engine, request: PruneRequest) -> Pruned:
+    containers = _containers(engine, request)
+    images = _images(engine, request)
+    items, freed = _items(engine, request)
+    if not request.dry_run:
+        freed = sum(remove(engine, item) for item in items) + sweep(engine)
+    return Pruned(containers, images, tuple(items), freed)
 
 
 class _alone:
@@ -58,6 +74,15 @@ class _alone:
     def __init__(self, engine: Engine) -> None:
         engine.share()
         self._fd = engine.lock_fd
+
+    def try_to_be(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # flock(2): the lock that we had may be gone.
+            fcntl.flock(self._fd, fcntl.LOCK_SH)
+            return False
+        return True
 
     def __enter__(self) -> None:
         fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -91,28 +116,27 @@ def _images(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
     return tuple(name for image in gone for name in (image.names or (image.id,)))
 
 
-def _records(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
-    if not request.cache:
-        return ()
-    limit = time.time() - request.unused_for
-    gone = [r for r in engine.index.records() if r.used <= limit]
-    if not request.dry_run:
-        engine.index.forget([r.key for r in gone])
-        if not request.unused_for:
-            for part in ("cache-mounts", "contexts", "git"):
-                remove_tree(os.path.join(engine.root, part))
-    return tuple(r.name for r in gone)
+def _items(engine: Engine, request: PruneRequest) -> tuple[list[Item], int]:
+    if not request.rules:
+        return [], 0
+    found = inventory(engine)
+    space = os.statvfs(engine.root)
+    return choose(
+        found.items, found.layout, request.rules, free=space.f_bavail * space.f_frsize, now=time.time()
+    )
 
 
-def _sweep(engine: Engine, request: PruneRequest) -> int:
-    """Remove what no root leads to; return the bytes freed."""
+def sweep(engine: Engine) -> int:
+    """Remove what no root leads to; return the bytes freed. The store's lock must be held alone."""
+    from buildkit_py.source.http import kept
+
     freed = 0
     keep = kept_snapshots(engine)
     for usage in sorted(engine.snapshots.usage(), key=lambda u: u.created, reverse=True):
         if usage.snapshot not in keep:
             freed += engine.snapshots.remove(usage.snapshot)
     engine.snapshots.collect_trash()
-    named = engine.images.referenced()
+    named = engine.images.referenced() | {digest for digest, _ in kept(engine.db)}
     for blob in list(engine.content.digests()):
         if blob not in named:
             freed += engine.content.delete(blob)

@@ -35,6 +35,7 @@ def rewritten(
     parent = chain[kept - 1].snapshot if kept else None
     for info in chain[kept:]:
         parent = _layer(engine, info, parent, latest)
+    engine.index.note_uses()
     return parent
 
 
@@ -52,6 +53,7 @@ def _layer(engine: Engine, info: LayerInfo, parent: SnapshotID | None, latest: i
     key = keys.key_of({"op": _STEP, "layer": info.snapshot, "parent": parent, "latest": latest})
     known = engine.index.get(key.digest)
     if known is not None:
+        engine.index.use(key.digest)
         return known
     from buildkit_py.layer.apply import apply_layer
     from buildkit_py.layer.diff import write_layer

@@ -393,6 +393,10 @@ class SnapshotStore:
         self._db.run("UPDATE layers SET size = ?, files = ? WHERE id = ?", (size, files, layer))
         return size, files
 
+    def unmeasured(self) -> bool:
+        """Whether usage() would walk through layers."""
+        return self._db.one("SELECT 1 FROM layers WHERE size IS NULL LIMIT 1") is not None
+
     def usage(self) -> list[Usage]:
         """What every snapshot takes, oldest first."""
         return usages(self._db, self.measure)

@@ -183,7 +183,11 @@ class _Driver:
         hits = []
         for vertex in reversed(self.schedule.vertices.values()):
             node = vertex.node
-            if node.digest in under and node.digest not in self.shown:
+            if node.digest not in under or (node.digest in self.shown and node.digest not in self.quiet):
+                continue
+            if vertex.key is not None:
+                self.ops.used(vertex.key)
+            if node.digest not in self.shown:
                 under.update(node.inputs)
                 hits.append(node)
         for node in reversed(hits):

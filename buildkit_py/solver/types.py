@@ -54,6 +54,10 @@ class Ops(Protocol):
         """Find a kept result. Not asked for a node that must not use the cache."""
         ...
 
+    def used(self, key: Key) -> None:
+        """A kept result spares its step, whether it was loaded or stands under one that was."""
+        ...
+
     def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
         """Make the result and keep it under key."""
         ...

@@ -3,7 +3,9 @@
 Bare repositories below the store are the cache::
 
     git/<name>.git     one a URL; name: from the URL's SHA-256
-    git/<name>.lock    flock: exclusive while a process fetches into it or checks out of it
+                       its ``description`` is that URL, without a login
+    git/<name>.lock    flock: exclusive while a process fetches into it or checks out of it; its time is
+                       that of the last use
 
 A fetch that is cut off leaves objects that nothing names; the next one goes on from there. See
 gitprotocol-v2(5), gitsubmodules(7).
@@ -96,6 +98,8 @@ class Repositories:
     def _have(self, op: GitSource, commit: str, repository: str) -> None:
         if not os.path.exists(os.path.join(repository, "HEAD")):
             self._command.run(op.url, "init", "--quiet", "--bare", "--", repository)
+            with open(os.path.join(repository, "description"), "w", encoding="utf-8") as f:
+                f.write(public(op.url) + "\n")
         if self._holds(op, commit, repository):
             return
         with self._lock:
@@ -226,6 +230,7 @@ class Repositories:
         fd = os.open(os.path.join(self._folder, name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
+            os.utime(fd)
             yield os.path.join(self._folder, name + ".git")
         finally:
             os.close(fd)

@@ -3,13 +3,15 @@
 What is known of a URL (digest, ETag, Last-Modified) stands in the index's table ``http_files``, under the
 URL's SHA-256, since a URL may hold a password. A second build asks with If-None-Match and
 If-Modified-Since (RFC 9110, 13.1); where the server answers 304, or with the strong ETag that we have,
-nothing is read. The bytes themselves are a blob that prune may take; it is then fetched again.
+nothing is read. The bytes themselves are a blob, whose time is that of the last use; prune may take it, and
+it is then fetched again.
 
 A file with a checksum is not asked for at all once it is here.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -60,6 +62,15 @@ class HttpFile(NamedTuple):
     last_modified: str = ""
 
 
+def kept(db: Database) -> list[tuple[Digest, str]]:
+    """(digest, name) of every file that a URL was seen to hold; its blob may be gone."""
+    db.ensure(_DDL)
+    return [
+        (Digest(digest), name)
+        for digest, name in db.all("SELECT digest, min(name) FROM http_files GROUP BY 1")
+    ]
+
+
 class HttpFiles:
     """Any number of threads may share it. Each URL is asked for once in its life."""
 
@@ -92,6 +103,7 @@ class HttpFiles:
         with self._one_at_a_time(url):
             known = self._asked.get(url) or self.known(url)
             if self._is_sound(digest):
+                os.utime(self._content.path(digest))
                 if known is not None and known.digest == digest:
                     return known
                 return HttpFile(digest, self._content.size(digest), url_name(url), 0)

@@ -3,6 +3,7 @@
 data     what is mounted
 data.*   being filled from ``from=``, renamed to data when whole
 id       the mount's id, for people
+used     empty; its time is that of the last use
 lock     flock(2), held alone by a step that has the cache as locked or private
 """
 
@@ -81,6 +82,8 @@ def _cache(ctx: BuildContext, mount: Mount, results: Sequence[Result], stack: Ex
     data = os.path.join(path, "data")
     if not os.path.isdir(data):
         _make(ctx, mount, results, path, data)
+    with open(os.path.join(path, "used"), "w"):
+        os.utime(os.path.join(path, "used"))
     inside = "" if mount.source == "/" else mount.source
     return SandboxMount("bind", mount.target, source=data, readonly=mount.readonly, inside=inside)
 

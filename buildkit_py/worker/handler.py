@@ -82,7 +82,7 @@ class ContentHandler(Handler):
         if None not in taken:
             return keys.key_of(self.record(op, inputs, taken))
         alias = ctx.index.alias(keys.key_of(self.definition(op, inputs, taken)).digest)
-        return alias if alias is not None and ctx.index.holds(alias.digest) else None
+        return alias if alias is not None and ctx.index.get(alias.digest) is not None else None
 
     def early_key(self, ctx: BuildContext, node: Node, op: Any, inputs: Sequence[Digest]) -> Key | None:
         """As ``key``, but without trust in what inputs held the last time."""

@@ -72,6 +72,9 @@ class Worker:
     def load(self, node: Node, key: Key) -> Hit | None:
         return _handler(node).load(self.context, node, node.op, key)
 
+    def used(self, key: Key) -> None:
+        self.context.index.use(key.digest)
+
     def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
         self.context.starting(node, key, results)
         try:

@@ -59,8 +59,11 @@ def test_uses_are_counted_in_one_transaction(db: Database) -> None:
     index.put(KEY, keep(db, "s1"), name="a", step="a")
     before = next(index.records()).used
     index.get(KEY.digest)
-    index.get(KEY.digest)
     index.note_uses()
+    assert next(index.records()).uses == 0, "to look is no use"
+    for _ in range(2):
+        index.use(KEY.digest)
+        index.note_uses()
     record = next(index.records())
     assert record.uses == 2
     assert record.used >= before

@@ -107,7 +107,16 @@ def test_an_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("PYBUILD_ROOT", str(tmp_path / "empty"))
     assert output(capsys, "images").split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
     assert output(capsys, "images", "-q") == ""
-    assert output(capsys, "cache", "ls").split() == ["ID", "CREATED", "LAST", "USED", "USES", "STEP"]
+    assert output(capsys, "cache", "ls").split() == [
+        "ID",
+        "SIZE",
+        "CREATED",
+        "LAST",
+        "USED",
+        "USES",
+        "IMAGES",
+        "STEP",
+    ]
     assert "Total:" in output(capsys, "cache", "du")
 
 

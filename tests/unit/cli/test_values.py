@@ -6,7 +6,7 @@ import pytest
 
 from buildkit_py.cli import values
 from buildkit_py.cli.build import cache, output, secret, ssh
-from buildkit_py.cli.cache_prune import unused_for
+from buildkit_py.cli.cache_prune import filtered
 from buildkit_py.cli.mounts import mount, tmpfs, volume
 from buildkit_py.errors import UsageError
 from buildkit_py.request import CacheSpec, MountSpec, Output, SecretSpec, SshSpec
@@ -41,7 +41,7 @@ def test_wrong_sizes(text: str) -> None:
 )
 def test_durations(text: str, expected: float) -> None:
     assert values.seconds(text, "--filter") == expected
-    assert unused_for((f"unused-for={text}",)) == expected
+    assert filtered((f"unused-for={text}",)).keep_duration == expected
 
 
 @pytest.mark.parametrize("text", ["", "h", "1", "5x", "1h2", "-3h"])

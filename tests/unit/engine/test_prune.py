@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from buildkit_py.cache import keys
+from buildkit_py.cache.eviction import Rule
 from buildkit_py.digest import DiffID, SnapshotID
 from buildkit_py.engine import Engine
-from buildkit_py.engine.prune import PruneRequest, kept_snapshots, prune
+from buildkit_py.engine.prune import Pruned, PruneRequest, kept_snapshots, prune, try_prune
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.linux.identity import Identity
 
 pytestmark = pytest.mark.needs("root")
 
 A, B = (DiffID("sha256:" + letter * 64) for letter in "ab")
-EVERYTHING = PruneRequest(containers=True, images=True, all_images=True, cache=True)
+EVERYTHING = PruneRequest(containers=True, images=True, all_images=True, rules=(Rule(),))
 
 
 class Store(Engine):
@@ -37,6 +38,10 @@ class Store(Engine):
         self.index.put(keys.key_of({"step": name}), snapshot, name=name, step=name)
 
 
+def names(pruned: Pruned) -> list[str]:
+    return [item.name for item in pruned.items]
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     engine = Store(str(tmp_path))
@@ -53,7 +58,7 @@ def test_everything_goes(store: Store) -> None:
     store.images.tag("app:1", image)
     pruned = prune(store, EVERYTHING)
     assert pruned.images == ("docker.io/library/app:1",)
-    assert pruned.records == ("RUN x",)
+    assert names(pruned) == ["RUN x"]
     assert pruned.freed > 0
     assert store.snapshots.usage() == []
     assert list(store.content.digests()) == []
@@ -67,7 +72,7 @@ def test_the_layers_of_a_named_image_stay(store: Store) -> None:
     stray = store.layer(base)
     image = store.images.put(config_bytes({"architecture": "amd64", "os": "linux"}, [A, B]))
     store.images.tag("app:1", image)
-    prune(store, PruneRequest(images=True, cache=True))
+    prune(store, PruneRequest(images=True, rules=(Rule(),)))
     assert {u.snapshot for u in store.snapshots.usage()} == {base, top}
     assert stray not in kept_snapshots(store)
     assert store.images.find("app:1").id == image
@@ -83,15 +88,15 @@ def test_cache_records_keep_their_snapshots(store: Store) -> None:
 def test_a_dry_run_removes_nothing(store: Store) -> None:
     store.keep(store.layer(), "RUN x")
     pruned = prune(store, EVERYTHING._replace(dry_run=True))
-    assert pruned.records == ("RUN x",)
-    assert pruned.freed == 0
+    assert names(pruned) == ["RUN x"]
+    assert pruned.freed > 0
     assert len(store.snapshots.usage()) == 1
 
 
 def test_records_used_lately_stay_when_asked(store: Store) -> None:
     store.keep(store.layer(), "RUN x")
-    assert prune(store, PruneRequest(cache=True, unused_for=3600)).records == ()
-    assert prune(store, PruneRequest(cache=True)).records == ("RUN x",)
+    assert prune(store, PruneRequest(rules=(Rule(keep_duration=3600),))).items == ()
+    assert names(prune(store, PruneRequest(rules=(Rule(),)))) == ["RUN x"]
 
 
 def test_a_container_that_ended_goes_and_one_that_runs_keeps_its_image(store: Store) -> None:
@@ -110,3 +115,54 @@ def test_a_container_that_ended_goes_and_one_that_runs_keeps_its_image(store: St
     assert store.images.find(image).id == image
     assert [u.snapshot for u in store.snapshots.usage()] == [snapshot]
     assert os.path.isdir(store.containers.path(made[1], "fs"))
+
+
+def test_what_an_image_stands_on_is_forgotten_only_when_asked(store: Store) -> None:
+    base = store.layer(None, A)
+    store.keep(base, "RUN base")
+    store.keep(store.layer(base), "RUN more")
+    store.images.tag("app:1", store.images.put(config_bytes({"architecture": "amd64", "os": "linux"}, [A])))
+    assert names(prune(store, PruneRequest(rules=(Rule(),)))) == ["RUN more"]
+    assert names(prune(store, PruneRequest(rules=(Rule(all=True),)))) == ["RUN base"]
+    assert [u.snapshot for u in store.snapshots.usage()] == [base]
+
+
+def test_who_uses_a_step_uses_those_below_it(store: Store) -> None:
+    base = store.layer()
+    store.keep(base, "RUN base")
+    store.db.run("UPDATE results SET used = used - 7200")
+    store.keep(store.layer(base), "RUN more")
+    assert prune(store, PruneRequest(rules=(Rule(keep_duration=3600),))).items == ()
+
+
+def test_other_things_in_the_cache(store: Store) -> None:
+    root = Path(store.root)
+    for place, text in (
+        ("cache-mounts/m/data/f", "x" * 10_000),
+        ("cache-mounts/m/id", "/root/.cache"),
+        ("contexts/c.memo", "x"),
+        ("contexts/c.bin", "x"),
+        ("git/g.git/description", "https://example.com/a.git\n"),
+        ("git/g.lock", ""),
+    ):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_text(text)
+    found = {item.kind: item for item in store.inventory().items}
+    assert found["exec.cachemount"].name == "cache mount /root/.cache"
+    assert found["exec.cachemount"].size >= 10_000
+    assert found["source.git.checkout"].name == "git repository https://example.com/a.git"
+    for kind in ("exec.cachemount", "source.local", "source.git.checkout"):
+        (gone,) = prune(store, PruneRequest(rules=(Rule(kinds=(kind,)),))).items
+        assert gone.kind == kind
+    left = [p for folder in ("cache-mounts", "contexts", "git") for p in (root / folder).iterdir()]
+    assert left == []
+
+
+def test_a_shared_store_is_left_alone(store: Store) -> None:
+    store.keep(store.layer(), "RUN x")
+    other = Store(store.root)
+    other.share()
+    assert try_prune(store, PruneRequest(rules=(Rule(),))) is None
+    other.close()
+    pruned = try_prune(store, PruneRequest(rules=(Rule(),)))
+    assert pruned is not None and names(pruned) == ["RUN x"]

@@ -33,6 +33,7 @@ class Fake:
         self.gate = threading.Event()
         self.started = threading.Semaphore(0)
         self.cancels = 0
+        self.uses: list[str] = []
         self.interrupt_at = ""
         self.signal_at = ""
 
@@ -51,6 +52,9 @@ class Fake:
     def load(self, node: Node, key: Key) -> Hit | None:
         found = self.kept.get(key.digest)
         return None if found is None else Hit(found)
+
+    def used(self, key: Key) -> None:
+        self.uses.append(key.digest.partition("|")[0])
 
     def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> str:
         name = node.meta.name
@@ -112,6 +116,7 @@ def test_results_and_events_of_a_first_and_a_second_build() -> None:
     assert {e.name for e in events if e.completed and not e.cached} == {"base", "a", "b", "join"}
     _, events = run(ops, graph, root)
     assert [e.name for e in events if e.cached] == ["base", "a", "b", "join"]
+    assert sorted(ops.uses) == ["a", "b", "base", "join"]
     assert len(ops.ran) == 4
 
 
