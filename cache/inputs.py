@@ -89,6 +89,8 @@ class KeyInputs:
 
         May be called from any thread. Raises sqlite3.Error.
         """
+        if not key.record:
+            return  # known by an alias alone; what there is of it stays
         kept = {
             digest: hashed[digest].roots()
             for _, digest in contents_of(key.record)

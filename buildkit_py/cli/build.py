@@ -172,7 +172,14 @@ def run(args: Args) -> int:
     from buildkit_py.cli.session import Session
 
     with Session("quiet" if quiet else args.text("progress")) as session:
-        result = session.engine.build(request, session.display)
+        try:
+            result = session.engine.build(request, session.display)
+        finally:
+            if args.flag("explain") and session.engine.last_build:
+                session.display.close()
+                from buildkit_py.cli import why
+
+                why.explain(session.engine, session.engine.last_build)
     _write_files(args, result)
     if result.text:
         print(result.text)
@@ -248,6 +255,7 @@ COMMAND = Command(
             help="build, check, outline or targets; METHOD,format=json",
         ),
         flag("--check", help="Check the Dockerfile, build nothing"),
+        flag("--explain", help="Say at the end why steps ran, as 'pybuild why' does"),
         option("-f", "--file", metavar="FILE", help="The Dockerfile (default: PATH/Dockerfile)"),
         option("--format", metavar="FORMAT", help="Of the answer to --check and --call: text or json"),
         option("--iidfile", metavar="FILE", help="Write the image id here"),

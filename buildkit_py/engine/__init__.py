@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from buildkit_py.engine.inventory import Inventory
     from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.exporter import Stores
+    from buildkit_py.history.record import Build
     from buildkit_py.history.store import History
+    from buildkit_py.history.why import Explanation
     from buildkit_py.image.store import Image, ImageStore
     from buildkit_py.linux.identity import Identity
     from buildkit_py.linux.userns import Entering
@@ -49,6 +51,8 @@ class Engine:
         self._identity: Identity | None = None
         self._launcher: Launcher | None = None
         self._lock = -1
+        self.last_build = ""
+        """The id of the build that was begun last."""
         try:
             if not os.path.isdir(self.root):
                 os.makedirs(self.root, mode=0o700, exist_ok=True)
@@ -217,6 +221,12 @@ class Engine:
         from buildkit_py.engine.build import Build
 
         return Build(self, request, emit).run()
+
+    def why(self, build: Build) -> list[Explanation]:
+        """Why the steps of a build ran."""
+        from buildkit_py.engine.why import explain
+
+        return explain(self, build)
 
     def run(self, request: RunRequest, emit: Emit, started: Callable[[], None] = lambda: None) -> int:
         """Run a container; return its exit status. ``started`` is called before it gets the terminal."""

@@ -125,6 +125,7 @@ class Build:
         self.engine = engine
         self.request = request
         self.record = Recorder(engine.history, request, emit)
+        engine.last_build = self.record.id
         self.emit: Emit = self.record
 
     def run(self) -> BuildResult:
