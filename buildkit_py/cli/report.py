@@ -70,7 +70,7 @@ def render(error: Exception, style: Style) -> str:
 def _words(error: Exception) -> tuple[str, str]:
     """Message and hint."""
     if isinstance(error, StepError):
-        return error.message, error.hint or _advice(error)
+        return error.message, error.hint or (_advice(error) if error.status else "")
     if isinstance(error, PybuildError):
         return error.message, error.hint
     if isinstance(error, OSError) and error.strerror:

@@ -38,7 +38,7 @@ class Repositories:
     def __init__(self, root: str, access: Access | None = None) -> None:
         """``root``: the store's."""
         self._folder = os.path.join(root, "git")
-        self._command = GitCommand(access or Access())
+        self._command = GitCommand(access or Access(), os.path.join(self._folder, "known_hosts"))
         self._lock = threading.Lock()
         self._found: dict[tuple[str, str], tuple[str, str, str]] = {}
 

@@ -8,6 +8,7 @@ user's own wish and may. See git(1), git-config(1), protocol.allow.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -61,10 +62,14 @@ class Access(NamedTuple):
 
 
 class GitCommand:
-    """``url`` says on whose behalf git is run: what it may use depends on that."""
+    """``url`` says on whose behalf git is run: what it may use depends on that.
 
-    def __init__(self, access: Access) -> None:
+    ``known_hosts``: a file of ours for the keys of SSH servers that are met for the first time.
+    """
+
+    def __init__(self, access: Access, known_hosts: str) -> None:
         self._access = access
+        self._known_hosts = known_hosts
 
     def run(self, url: str, *words: str, env: Mapping[str, str] | None = None, cwd: str | None = None) -> str:
         return self.output(url, words, env=env, cwd=cwd).decode("utf-8", "surrogateescape")
@@ -97,7 +102,7 @@ class GitCommand:
             check=False,
         )
         if done.returncode != 0:
-            raise _failed(url, done.stderr.decode("utf-8", "replace"))
+            raise _failed(url, done.stderr.decode("utf-8", "replace"), self._known_hosts)
         return done.stdout
 
     def _environment(self, url: str) -> dict[str, str]:
@@ -121,7 +126,7 @@ class GitCommand:
             "GIT_ATTR_NOSYSTEM": "1",
             "GIT_ALLOW_PROTOCOL": ":".join((*PROTOCOLS, "file") if own and is_file(url) else PROTOCOLS),
             "GIT_CONFIG_COUNT": str(len(settings)),
-            "GIT_SSH_COMMAND": _ssh(own),
+            "GIT_SSH_COMMAND": _ssh(self._known_hosts, own),
             "GIT_SSH_VARIANT": "ssh",
         }
         for number, (name, value) in enumerate(settings):
@@ -152,29 +157,38 @@ def is_file(url: str) -> bool:
     return url.startswith("file://")
 
 
-def _ssh(own: bool) -> str:
-    """The ssh command. A Dockerfile's URL gets the agent that it was given, and none of the user's keys."""
-    options = ["BatchMode=yes", "ConnectTimeout=15"]
-    if own:
-        return "ssh " + " ".join(f"-o {o}" for o in options)
-    options += ["IdentityFile=none", "StrictHostKeyChecking=accept-new"]
-    return "ssh -F none " + " ".join(f"-o {o}" for o in options)
+def _ssh(known_hosts: str, own: bool) -> str:
+    """The ssh command. A Dockerfile's URL gets the agent that it was given, and none of the user's keys.
+
+    A server whose key nobody knows is trusted, and its key kept; with another key it is then refused.
+    """
+    options = [
+        "BatchMode=yes",
+        "ConnectTimeout=15",
+        "StrictHostKeyChecking=accept-new",
+        f'UserKnownHostsFile="{known_hosts}" ~/.ssh/known_hosts',
+    ]
+    if not own:
+        options += ["IdentityFile=none"]
+    return shlex.join(["ssh", *(() if own else ("-F", "none")), *(w for o in options for w in ("-o", o))])
 
 
 def _one_line(text: str) -> str:
     return text.strip().partition("\n")[0].strip("\r\0")
 
 
-def _failed(url: str, text: str) -> PybuildError:
+def _failed(url: str, text: str, known_hosts: str) -> PybuildError:
     text = text[-_MAX_TEXT:].replace(":\n", ": ")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))] or lines[-1:]
     said = "; ".join(told[:3]).replace(url, shown(url))
     said = "".join(c if c.isprintable() else "?" for c in said)
-    return PybuildError(f"the git repository {shown(url)}: {said or 'git failed'}", hint=_hint(text))
+    return PybuildError(
+        f"the git repository {shown(url)}: {said or 'git failed'}", hint=_hint(text, known_hosts)
+    )
 
 
-def _hint(text: str) -> str:
+def _hint(text: str, known_hosts: str) -> str:
     lower = text.lower()
     if "transport" in lower and "not allowed" in lower:
         return "submodules and ADD may use https, http, ssh and git only"
@@ -187,9 +201,14 @@ def _hint(text: str) -> str:
     if "dubious ownership" in lower:
         return "the repository belongs to another user, and git does not read it for that"
     if "host key verification" in lower:
-        return "the server's key is not known: add it to ~/.ssh/known_hosts with ssh-keyscan"
+        return (
+            "the server has another key than before: where that is right, remove the old one from "
+            f"{known_hosts} and ~/.ssh/known_hosts (ssh-keygen -R HOST -f FILE)"
+        )
     if "permission denied (publickey" in lower:
         return "give ADD your SSH agent with --ssh default"
+    if "certificate" in lower:
+        return "name a file of the certificates to trust in SSL_CERT_FILE"
     if "could not resolve host" in lower:
         return "check the name and the network"
     return ""

@@ -312,7 +312,13 @@ def _mismatch(url: str, expected: Digest, found: Digest) -> PybuildError:
 
 
 def _hint(error: RegistryError) -> str:
-    return error.hint.replace("is the registry running there?", "is a server running there?")
+    """A registry's hint in words for any server."""
+    if "certificate" in error.message:
+        return "name a file of the certificates to trust in SSL_CERT_FILE"
+    if "does not speak TLS" in error.message:
+        return "is it http:// that is meant?"
+    hint = error.hint.replace("is the registry running there?", "is a server running there?")
+    return hint.partition("; or name a mirror")[0]
 
 
 def _disposition(header: str) -> str:

@@ -25,7 +25,7 @@ _AT_ONCE = 4
 def fetch(ctx: BuildContext, roots: tuple[Digest, ...], emit: Emit) -> frozenset[Digest]:
     """Fetch for the nodes that the roots need; return those whose progress was shown.
 
-    All threads have ended when it returns. Raises the first error, with its step's place.
+    All threads have ended when it returns. Raises the error of the first step that has one, with its place.
     """
     nodes = [n for n in ctx.graph.needed_for(roots) if isinstance(n.op, GitSource | HttpSource)]
     if len(nodes) <= 1:
@@ -39,7 +39,7 @@ def _fetch_many(ctx: BuildContext, nodes: list[Node], emit: Emit) -> frozenset[D
     _ = ctx.services.remote, ctx.services.stack  # made by one thread
     todo = nodes[::-1]
     done: set[Digest] = set()
-    errors: list[BaseException] = []
+    errors: dict[Digest, BaseException] = {}
 
     def work() -> None:
         while todo and not errors:
@@ -51,7 +51,7 @@ def _fetch_many(ctx: BuildContext, nodes: list[Node], emit: Emit) -> frozenset[D
                 if _fetch_one(ctx, node, emit):
                     done.add(node.digest)
             except BaseException as e:
-                errors.append(e)
+                errors[node.digest] = e
 
     count = min(_AT_ONCE, len(nodes))
     threads = [threading.Thread(target=work, name=f"fetch {n}", daemon=True) for n in range(count)]
@@ -60,8 +60,9 @@ def _fetch_many(ctx: BuildContext, nodes: list[Node], emit: Emit) -> frozenset[D
     for thread in threads:
         thread.join()
     _wait_for_kernel(threading.active_count())
-    if errors:
-        raise errors[0]
+    for node in nodes:
+        if node.digest in errors:
+            raise errors[node.digest]
     return frozenset(done)
 
 
@@ -83,7 +84,10 @@ def _fetch_one(ctx: BuildContext, node: Node, emit: Emit) -> bool:
         moved = handler.fetch(ctx, node, node.op, emit)
     except BaseException as e:
         emit(event._replace(completed=time.time(), error=str(e) or type(e).__name__))
-        raise (placed(e, node) if isinstance(e, PybuildError) else e) from e
+        if not isinstance(e, PybuildError):
+            raise
+        e.word = e.word or node.op.url
+        raise placed(e, node) from e
     cached = not moved and not node.meta.name.startswith("[internal]")
     emit(event._replace(completed=time.time(), cached=cached))
     return True

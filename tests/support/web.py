@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.server
 import os
+import ssl
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -44,7 +45,10 @@ class Request(NamedTuple):
 class Web:
     """``pages`` may change while it runs; ``requests`` are those that came, ``answers`` their statuses."""
 
-    def __init__(self, repositories: Path | None = None, token: str = "") -> None:
+    def __init__(
+        self, repositories: Path | None = None, token: str = "", *, certificate: Path | None = None
+    ) -> None:
+        """``certificate``: to be served by HTTPS, with this certificate and its key (see ``certify``)."""
         self.pages: dict[str, Page | list[Page]] = {}
         self.requests: list[Request] = []
         self.answers: list[int] = []
@@ -60,7 +64,11 @@ class Web:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
         self.address = f"127.0.0.1:{self._server.server_port}"
-        self.url = f"http://{self.address}"
+        self.url = f"http{'s' if certificate else ''}://{self.address}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     def __enter__(self) -> Web:
@@ -189,3 +197,15 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
         return self.git("rev-parse", "HEAD")
+
+
+def certify(path: Path) -> Path:
+    """A new certificate for 127.0.0.1 that signs itself, and its key, in one file."""
+    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test"
+    names = ("-addext", "subjectAltName=IP:127.0.0.1")
+    key = path.with_name("key.pem")
+    subprocess.run(
+        ["openssl", *words.split(), *names, "-keyout", key, "-out", path], check=True, capture_output=True
+    )
+    path.write_bytes(path.read_bytes() + key.read_bytes())
+    return path
