@@ -86,7 +86,8 @@ def _fetch_one(ctx: BuildContext, node: Node, emit: Emit) -> bool:
         emit(event._replace(completed=time.time(), error=str(e) or type(e).__name__))
         if not isinstance(e, PybuildError):
             raise
-        e.word = e.word or node.op.url
+        if isinstance(node.op, GitSource | HttpSource):
+            e.word = e.word or node.op.url
         raise placed(e, node) from e
     cached = not moved and not node.meta.name.startswith("[internal]")
     emit(event._replace(completed=time.time(), cached=cached))
