@@ -62,6 +62,15 @@ class CacheIndex:
         """A result is used, or spared by one that stands on it: note_uses() will write that down."""
         self._hits[key] = None
 
+    def made(self, key: Digest) -> tuple[SnapshotID, float] | None:
+        """The snapshot under key and when it was made, without noting a use."""
+        row = self._db.one(
+            "SELECT r.snapshot, r.created FROM results r JOIN snapshots s ON s.id = r.snapshot"
+            " WHERE r.key = ?",
+            (key,),
+        )
+        return None if row is None else (SnapshotID(row[0]), row[1])
+
     def put(self, key: Key, snapshot: SnapshotID, *, name: str, step: str) -> None:
         now = time.time()
         self._db.run(

@@ -10,7 +10,7 @@ from buildkit_py.digest import Digest, of_bytes
 from buildkit_py.engine.contexts import BuildFiles, Locals
 from buildkit_py.engine.diffs import DiffIds
 from buildkit_py.engine.settings import proxies
-from buildkit_py.errors import DockerfileError, StepError, UsageError
+from buildkit_py.errors import DockerfileError, PybuildError, StepError, UsageError
 from buildkit_py.exporter import Product
 from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert, read
 from buildkit_py.history.recorder import Recorder
@@ -28,6 +28,7 @@ from buildkit_py.worker.worker import Worker
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
+    from buildkit_py.engine.sharing import Sharing
 
 
 class Step:
@@ -66,19 +67,15 @@ class Resolver:
 
 
 _YES = ("true", "1")
+INLINE_CACHE = "BUILDKIT_INLINE_CACHE"
+"""The build argument that asks for --cache-to type=inline."""
 _SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "client directory"}
 
 
 def refuse(request: BuildRequest) -> None:
     """Refuse by name what this version can't do, and names that no image can have. Raises UsageError."""
-    refused = {
-        "--cache-from": request.cache_from,
-        "--cache-to": request.cache_to,
-        "--annotation": request.annotations,
-    }
-    for option, given in refused.items():
-        if given:
-            raise UsageError(f"{option} is not supported yet", hint="leave it out")
+    if request.annotations:
+        raise UsageError("--annotation is not supported yet", hint="leave it out")
     rewrites = any(o.get("rewrite-timestamp") in _YES for o in request.outputs)
     if rewrites and not dict(request.build_args).get("SOURCE_DATE_EPOCH"):
         raise UsageError("rewrite-timestamp needs a time", hint="give --build-arg SOURCE_DATE_EPOCH=SECONDS")
@@ -124,9 +121,21 @@ class Build:
     def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
         self.engine = engine
         self.request = request
-        self.record = Recorder(engine.history, request, emit)
+        self.sharing = self.make_sharing(emit)
+        self.record = Recorder(engine.history, request, self.sharing.display if self.sharing else emit)
         engine.last_build = self.record.id
         self.emit: Emit = self.record
+        if self.sharing is not None:
+            self.sharing.emit = self.record
+
+    def make_sharing(self, emit: Emit) -> Sharing | None:
+        """The caches of --cache-from and --cache-to, where there are any."""
+        request = self.request
+        if not (request.cache_from or request.cache_to or INLINE_CACHE in dict(request.build_args)):
+            return None
+        from buildkit_py.engine.sharing import Sharing
+
+        return Sharing(self.engine, request, emit)
 
     def run(self) -> BuildResult:
         """Raises DockerfileError, StepError and what the parts raise."""
@@ -146,6 +155,15 @@ class Build:
 
     def work(self) -> BuildResult:
         self.load()
+        while True:
+            try:
+                return self.made()
+            except PybuildError as e:
+                if self.sharing is None or not self.sharing.retry(e):
+                    raise
+
+    def made(self) -> BuildResult:
+        """Solve and export."""
         try:
             self.solve()
         except (StepError, DockerfileError) as e:
@@ -153,7 +171,10 @@ class Build:
             if not e.lines and e.start:
                 e.lines = self.files.lines()
             raise
-        return self.finish()
+        result = self.finish()
+        if self.sharing is not None:
+            result = self.sharing.export(result, self.frontend, self.diffs)
+        return result
 
     def load(self) -> None:
         """Read the Dockerfile and make the build graph; base images are looked up meanwhile."""
@@ -175,6 +196,8 @@ class Build:
         try:
             shown = self.fetched(roots)
             self.results = solve(graph, roots, Worker(context), self.emit, shown)
+            if self.sharing is not None:
+                self.results = self.sharing.solved(self.results, context)
         except BaseException:
             self.diffs.abandon()
             raise
@@ -203,6 +226,7 @@ class Build:
             starting=self.starting,
             committed=self.diffs.committed,
             services=self.files.services,
+            shared=self.sharing,
         )
 
     def prepare(self, context: BuildContext) -> None:
@@ -242,6 +266,10 @@ class Build:
     def product(self, target: BuildTarget, output: Output, vertex: str) -> Product:
         """What one output gets of one platform."""
         snapshot = self.results[target.root] if target.root else None
+        if self.sharing is not None:
+            target, promised = self.sharing.product(self, target, snapshot, vertex)
+            if promised is not None:
+                return promised
         if output.get("rewrite-timestamp") in _YES:
             from buildkit_py.engine.timestamps import rewritten
             from buildkit_py.frontends.dockerfile.options import epoch

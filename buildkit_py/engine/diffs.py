@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class DiffIds:
     def __init__(self, snapshots: SnapshotStore, graph: Graph, roots: tuple[Digest, ...]) -> None:
         self._snapshots = snapshots
-        self._chain = _layer_nodes(graph, roots)
+        self._chain = layer_nodes(graph, roots)
         self._queue: SimpleQueue[SnapshotID | None] | None = None
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -53,11 +53,12 @@ class DiffIds:
         while (snapshot := queue.get()) is not None and not self._stopped:
             # An error shows again in wait(), which asks for what is missing.
             try:
-                self._take(snapshot)
+                self.take(snapshot)
             except Exception:
                 return
 
-    def _take(self, snapshot: SnapshotID) -> DiffID:
+    def take(self, snapshot: SnapshotID) -> DiffID:
+        """The diff id of a snapshot's topmost layer, made if it isn't known."""
         info = self._snapshots.chain(snapshot)[-1]
         if info.diff_id is not None:
             return info.diff_id
@@ -86,13 +87,13 @@ class DiffIds:
             return ()
         done: list[DiffID] = []
         for info in self._snapshots.chain(snapshot):
-            done.append(info.diff_id or self._take(info.snapshot))
+            done.append(info.diff_id or self.take(info.snapshot))
         now = time.time()
         emit(StatusEvent(vertex, "exporting layers", started=now, completed=now))
         return tuple(done)
 
 
-def _layer_nodes(graph: Graph, roots: tuple[Digest, ...]) -> frozenset[Digest]:
+def layer_nodes(graph: Graph, roots: tuple[Digest, ...]) -> frozenset[Digest]:
     """The nodes whose snapshots are layers of the roots' images."""
     found: set[Digest] = set()
     todo = list(roots)

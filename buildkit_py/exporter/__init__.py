@@ -40,6 +40,8 @@ class Product(NamedTuple):
     """The image config (buildkit_py.image.assemble.config_bytes); may be empty unless Kind.needs_image."""
     names: tuple[str, ...] = ()
     """What ``-t`` gave."""
+    manifest: bytes = b""
+    """Of layers that are known as blobs and may not be here; then ``snapshot`` is None."""
 
 
 class Kind(NamedTuple):

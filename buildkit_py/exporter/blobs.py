@@ -14,9 +14,9 @@ from hashlib import sha256
 from buildkit_py.digest import ChainID, DiffID
 from buildkit_py.errors import NotFoundError, StoreError
 from buildkit_py.exporter import Stores
-from buildkit_py.exporter.spec import Method
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.store import Image
+from buildkit_py.layer.compress import Method
 from buildkit_py.oci import media
 from buildkit_py.source.image import FOREIGN, PREFERENCE, chain_ids
 from buildkit_py.tuples import NamedTuple
@@ -41,24 +41,43 @@ def layers_of(image: Image, stores: Stores, method: Method | None = None) -> lis
     """The layers of an image, bottom first. ``method``: the compression that is asked for (None: any)."""
     if image.manifest is not None:
         return [Layer(each.diff_id, each.chain_id, each.blob) for each in stores.sources.layers(image)]
-    types = PREFERENCE if method is None else (_MEDIA_TYPES[method],)
-    found: list[Layer] = []
-    for diff_id, chain in zip(image.diff_ids, chain_ids(image.diff_ids), strict=True):
-        blob = stores.images.layer_blob(diff_id, types)
-        if blob is None and method is not None:
-            # What came from outside keeps its compression, as it can't be made again.
-            snapshot = stores.snapshots.by_chain_id(chain)
-            if snapshot is None or snapshot.startswith(FOREIGN):
-                blob = stores.images.layer_blob(diff_id, PREFERENCE)
-        found.append(Layer(diff_id, chain, blob))
-    return found
+    chains = chain_ids(image.diff_ids)
+    layers = [Layer(d, chain, None) for d, chain in zip(image.diff_ids, chains, strict=True)]
+    return [layer._replace(blob=known_blob(layer, stores, method)) for layer in layers]
+
+
+def known_blob(
+    layer: Layer, stores: Stores, method: Method | None = None, *, force: bool = False
+) -> LayerBlob | None:
+    """What a layer is known to be as a blob of the compression that is asked for.
+
+    What came from outside keeps its compression, as it can't be made again, unless ``force`` is given.
+    """
+    if method is None:
+        return stores.images.layer_blob(layer.diff_id, PREFERENCE)
+    blob = stores.images.layer_blob(layer.diff_id, (_MEDIA_TYPES[method],))
+    if blob is None and not force and _is_foreign(layer, stores):
+        blob = stores.images.layer_blob(layer.diff_id, PREFERENCE)
+    return blob
+
+
+def _is_foreign(layer: Layer, stores: Stores) -> bool:
+    snapshot = stores.snapshots.by_chain_id(layer.chain_id)
+    return snapshot is None or snapshot.startswith(FOREIGN)
 
 
 def write_blob(
-    layer: Layer, stores: Stores, write: Write, method: Method = "gzip", level: int | None = None
+    layer: Layer,
+    stores: Stores,
+    write: Write,
+    method: Method = "gzip",
+    level: int | None = None,
+    *,
+    force: bool = False,
 ) -> LayerBlob:
     """Write a layer's blob to a callable (which may be called in another thread), and say what it was.
 
+    ``force``: a layer without a blob that came from outside is compressed again from the blob that it has.
     Raises NotFoundError where the layer is nowhere any more, StoreError where it is damaged.
     """
     if layer.blob is not None and stores.content.has(layer.blob.digest):
@@ -68,6 +87,10 @@ def write_blob(
         return _write_snapshot(layer, stores, write, method, level)
     if layer.blob is not None and stores.sources.ensure_blob(layer.blob):
         return _write_stored(layer.blob, stores, write)
+    if layer.blob is None and force:
+        blob = stores.images.layer_blob(layer.diff_id, PREFERENCE)
+        if blob is not None and stores.sources.ensure_blob(blob):
+            return _write_again(layer, blob, stores, write, method, level)
     raise NotFoundError(
         f"the layer {layer.diff_id} came from outside, and neither the store nor a registry has its blob",
         hint="pull or load the base image again",
@@ -84,6 +107,27 @@ def _write_stored(blob: LayerBlob, stores: Stores, write: Write) -> LayerBlob:
         stores.content.delete(blob.digest)
         raise StoreError(f"the blob {blob.digest} was damaged and has been removed", hint="try again")
     return blob
+
+
+def _write_again(
+    layer: Layer, blob: LayerBlob, stores: Stores, write: Write, method: Method, level: int | None
+) -> LayerBlob:
+    """The same tar in another compression."""
+    from buildkit_py.layer.compress import compress_layer, decompressor
+
+    def produce(out: Callable[[bytes], object]) -> None:
+        with stores.content.open(blob.digest) as stored:
+            tar = decompressor(stored)
+            while chunk := tar.read(_CHUNK):
+                out(chunk)
+
+    made = compress_layer(produce, write, method, level=level)
+    if made.diff_id != layer.diff_id:
+        stores.content.delete(blob.digest)
+        raise StoreError(f"the blob {blob.digest} was damaged and has been removed", hint="try again")
+    again = LayerBlob(_MEDIA_TYPES[method], made.digest, made.size)
+    stores.images.remember_blob(layer.diff_id, again)
+    return again
 
 
 def _write_snapshot(

@@ -22,7 +22,7 @@ def store(products: tuple[Product, ...], stores: Stores, names: tuple[str, ...])
     """
     images: list[Image] = []
     for product in products:
-        image_id = stores.images.put(product.config)
+        image_id = stores.images.put(product.config, manifest=product.manifest or None)
         found = stores.images.by_id(image_id)
         assert found is not None
         images.append(found)

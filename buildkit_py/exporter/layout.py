@@ -16,10 +16,10 @@ from buildkit_py.archive.member import DIRECTORY, Member
 from buildkit_py.digest import Digest
 from buildkit_py.exporter import Stores
 from buildkit_py.exporter.blobs import layers_of, write_blob
-from buildkit_py.exporter.spec import Method
 from buildkit_py.image import assemble, reference
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.store import Image
+from buildkit_py.layer.compress import Method
 from buildkit_py.oci import documents, media
 from buildkit_py.oci.documents import DescriptorDict
 

@@ -6,30 +6,28 @@ everything else streams: one thread makes and hashes the tar, one compresses and
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from buildkit_py import digest as digests
 from buildkit_py.digest import Digest
 from buildkit_py.errors import NotFoundError, PybuildError, RegistryError, UsageError
 from buildkit_py.exporter import Stores
 from buildkit_py.exporter.blobs import Layer, layers_of, write_blob
-from buildkit_py.exporter.spec import Method
 from buildkit_py.image import assemble, reference
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.reference import Reference
 from buildkit_py.image.store import Image
+from buildkit_py.layer.compress import Method
 from buildkit_py.oci import documents, media
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.registry.client import RegistryClient, Uploaded
+from buildkit_py.registry.parallel import all_of
+from buildkit_py.registry.pipe import Pipe
 
 UPLOADS = 3
 """Layers that are sent at once."""
 _MOUNT_TRIES = 3
-_DEPTH = 8
-"""Pieces of up to 1 MiB between compression and network."""
 _EVENT_SECONDS = 0.1
 
 
@@ -119,43 +117,13 @@ class _Push:
     def run(self) -> Digest:
         layers = layers_of(self._image, self._stores)
         distinct = list(dict.fromkeys(layers))
-        pushed = dict(zip(distinct, self._all(distinct), strict=True))
+        pushed = dict(zip(distinct, all_of(distinct, self._layer, UPLOADS, self._cancel), strict=True))
         config = self._stores.content.read(self._image.id)
         self._config(config)
         return self._manifest(config, [pushed[layer] for layer in layers])
 
-    def _all(self, layers: list[Layer]) -> list[LayerBlob]:
-        """Every layer, UPLOADS at a time. Daemon threads: an interrupt must not wait for the network."""
-        done: dict[int, LayerBlob] = {}
-        errors: deque[BaseException] = deque()
-        queue = deque(enumerate(layers))
-        finished = threading.Semaphore(0)
-
-        def work() -> None:
-            try:
-                while not self._cancelled:
-                    number, layer = queue.popleft()
-                    done[number] = self._layer(layer)
-            except IndexError:
-                pass
-            except BaseException as e:
-                self._cancelled = True
-                errors.append(e)
-            finally:
-                finished.release()
-
-        count = min(UPLOADS, len(layers))
-        for number in range(count):
-            threading.Thread(target=work, daemon=True, name=f"push {number}").start()
-        try:
-            for _ in range(count):
-                finished.acquire()
-        except BaseException:
-            self._cancelled = True
-            raise
-        if errors:
-            raise errors[0]
-        return [done[number] for number in range(len(layers))]
+    def _cancel(self) -> None:
+        self._cancelled = True
 
     def _layer(self, layer: Layer) -> LayerBlob:
         started = time.time()
@@ -190,7 +158,7 @@ class _Push:
 
         def produce() -> Iterator[bytes]:
             result.clear()
-            pipe = _Pipe()
+            pipe = Pipe()
 
             def make() -> None:
                 result.append(write_blob(layer, self._stores, pipe.put, self._method, self._level))
@@ -244,48 +212,3 @@ class _Push:
         data = self._stores.content.read(self._image.manifest)
         named = [layer["digest"] for layer in documents.manifest(data)["layers"]]
         return data if named == [blob.digest for blob in blobs] else None
-
-
-class _Pipe:
-    """From a thread that writes to an iterator that is read: a bounded queue of chunks."""
-
-    def __init__(self) -> None:
-        self._chunks: deque[bytes] = deque()
-        self._ready = threading.Semaphore(0)
-        self._room = threading.Semaphore(_DEPTH)
-        self._closed = False
-        self._error: BaseException | None = None
-
-    def put(self, data: bytes) -> None:
-        self._room.acquire()
-        if self._closed:
-            raise PybuildError("the upload was given up")
-        self._chunks.append(data)
-        self._ready.release()
-
-    def chunks(self, make: Callable[[], None]) -> Iterator[bytes]:
-        """Run ``make`` in a thread; yield what it puts; raise what it raises."""
-        thread = threading.Thread(target=self._run, args=(make,), daemon=True, name="make layer")
-        thread.start()
-        try:
-            while True:
-                self._ready.acquire()
-                if not self._chunks:
-                    break
-                chunk = self._chunks.popleft()
-                self._room.release()
-                yield chunk
-        finally:
-            self._closed = True
-            self._room.release()
-        thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self, make: Callable[[], None]) -> None:
-        try:
-            make()
-        except BaseException as e:
-            self._error = e
-        finally:
-            self._ready.release()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from buildkit_py.exporter import Stores, output
 from buildkit_py.exporter.layout import LayoutWriter
-from buildkit_py.exporter.spec import Method
 from buildkit_py.image.store import Image
+from buildkit_py.layer.compress import Method
 
 
 def save(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from buildkit_py.errors import UsageError
 from buildkit_py.exporter import EXPORTERS
+from buildkit_py.layer.compress import COMPRESSION, Method
 from buildkit_py.tuples import NamedTuple
 
-Method = Literal["none", "gzip", "zstd"]
-
-_COMPRESSION: dict[str, Method] = {"gzip": "gzip", "zstd": "zstd", "uncompressed": "none", "none": "none"}
 _COMPRESSED = frozenset({"compression", "compression-level"})
 _KNOWN: Mapping[str, frozenset[str]] = {
     "image": frozenset({"name", "push", "oci-mediatypes"}) | _COMPRESSED,
@@ -43,7 +40,7 @@ class OutputSpec(NamedTuple):
     @property
     def compression(self) -> Method:
         """Of layers that are not compressed yet."""
-        return _COMPRESSION[self.attributes.get("compression", "gzip")]
+        return COMPRESSION[self.attributes.get("compression", "gzip")]
 
     @property
     def level(self) -> int | None:
@@ -117,8 +114,8 @@ def _check(spec: OutputSpec, text: str) -> None:
     for key in _FLAGS & set(spec.attributes):
         if spec.attributes[key] not in ("true", "false", "1", "0", ""):
             raise UsageError(f"-o {text}: {key!r} is true or false")
-    if spec.attributes.get("compression", "gzip") not in _COMPRESSION:
-        raise UsageError(f"-o {text}: unknown compression", hint=f"one of {', '.join(_COMPRESSION)}")
+    if spec.attributes.get("compression", "gzip") not in COMPRESSION:
+        raise UsageError(f"-o {text}: unknown compression", hint=f"one of {', '.join(COMPRESSION)}")
     level = spec.attributes.get("compression-level", "")
     if level and not (level.isascii() and level.isdigit() and len(level) < 3):
         raise UsageError(f"-o {text}: the compression level must be a number")

@@ -20,6 +20,8 @@ from buildkit_py.errors import ImageError, UsageError
 from buildkit_py.tuples import NamedTuple
 
 Method = Literal["none", "gzip", "zstd"]
+COMPRESSION: dict[str, Method] = {"gzip": "gzip", "zstd": "zstd", "uncompressed": "none", "none": "none"}
+"""By the names that options have for them."""
 Write = Callable[[bytes], object]
 
 _DEPTH = 8

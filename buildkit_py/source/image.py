@@ -8,7 +8,7 @@ diff id are right; a layer that fails leaves nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from buildkit_py import digest as digests
@@ -69,6 +69,9 @@ class ImageSources:
         self._client: RegistryClient | None = None
         self._identity: Identity | None = None
         self._resolved: dict[tuple[str, str, bool], ResolvedImage] = {}
+        self.others: list[Callable[[LayerBlob], Iterator[bytes] | None]] = []
+        """Further places to fetch blobs from, asked in turn: verified bytes, or None for one that has not got
+        it."""
 
     def use(self, identity: Identity) -> None:
         """Say who we are; before the first unpack."""
@@ -136,13 +139,26 @@ class ImageSources:
             raise NotFoundError(
                 f"the image {digest} is not here any more", hint="build again; it will be fetched"
             )
-        chains = chain_ids(image.diff_ids)
+        return self.unpack_layers(image.diff_ids, lambda: self.layers(image), emit, vertex)
+
+    def unpack_layers(
+        self,
+        diff_ids: Sequence[DiffID],
+        layers: Callable[[], Sequence[Layer]],
+        emit: Emit = ignore,
+        vertex: str = "",
+    ) -> SnapshotID | None:
+        """The snapshot of a stack of layers; ``layers`` is asked where not all of them are here.
+
+        Raises as unpack().
+        """
+        chains = chain_ids(diff_ids)
         done = len(chains)
         parent: SnapshotID | None = None
         while done and (parent := self._snapshots.by_chain_id(chains[done - 1])) is None:
             done -= 1
         if done < len(chains):
-            parent = self._unpack_above(self.layers(image)[done:], parent, emit, vertex)
+            parent = self._unpack_above(list(layers())[done:], parent, emit, vertex)
         return parent
 
     def layers(self, image: Image) -> list[Layer]:
@@ -175,12 +191,12 @@ class ImageSources:
                 for chunk in self._fetch_blob(blob):
                     writer.write(chunk)
                 writer.commit(blob.digest)
-        except (NotFoundError, RegistryError):
+        except (NotFoundError, RegistryError, ImageError):
             return False
         return True
 
     def _fetch_blob(self, blob: LayerBlob) -> Iterator[bytes]:
-        """A blob from the first repository of those that were seen to hold it. Called in any thread."""
+        """A blob from the first of the places that were seen to hold it. Called in any thread."""
         last: PybuildError = NotFoundError(
             f"the layer {blob.digest} is not here, and no registry is known that has it",
             hint="pull the image",
@@ -198,7 +214,12 @@ class ImageSources:
             except RegistryError as e:
                 last = e
             if begun:
-                break
+                raise last
+        for other in self.others:
+            chunks = other(blob)
+            if chunks is not None:
+                yield from chunks
+                return
         raise last
 
     # resolving
@@ -324,7 +345,7 @@ class ImageSources:
         return snapshot
 
 
-def chain_ids(diff_ids: list[DiffID]) -> list[ChainID]:
+def chain_ids(diff_ids: Sequence[DiffID]) -> list[ChainID]:
     """Of each layer of an image, bottom first (OCI config.md#layer-chainid)."""
     chains: list[ChainID] = []
     parent: ChainID | None = None

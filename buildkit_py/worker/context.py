@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from buildkit_py.sandbox.launcher import Launcher, Running
     from buildkit_py.snapshot.store import SnapshotStore
     from buildkit_py.snapshot.tree import Tree
+    from buildkit_py.source.image import Layer
     from buildkit_py.source.remote import Remote
     from buildkit_py.source.temporary import TemporaryDirectory
     from buildkit_py.worker.selection import Selection
@@ -33,6 +34,33 @@ if TYPE_CHECKING:
 class Images(Protocol):
     def unpack(self, digest: Digest, emit: Emit, vertex: str) -> SnapshotID | None:
         """The snapshot of an image's root file system, pulled and unpacked as far as it isn't here."""
+        ...
+
+
+class Promised(NamedTuple):
+    """A result that a shared cache has. Its files are fetched when a step needs them."""
+
+    key: Key
+    layers: tuple[Layer, ...]
+    """Bottom first, as the cache describes them."""
+    name: str
+    step: str
+
+
+class SharedCaches(Protocol):
+    """The caches of ``--cache-from``."""
+
+    def find(self, node: Node, key: Key) -> Promised | None: ...
+
+    def definition(self, definition: Digest) -> Key | None:
+        """The content key that a definition led to elsewhere, of a result that is there."""
+        ...
+
+    def fetch(self, promised: Promised) -> SnapshotID | None:
+        """Have it here, unpacked, and in the index under its key. Called in any thread.
+
+        Raises PybuildError where the cache does not keep its promise; the build must then begin anew.
+        """
         ...
 
 
@@ -99,6 +127,7 @@ class BuildContext:
         starting: Callable[[Node, Key, Sequence[Result]], None] = lambda node, key, results: None,
         committed: Callable[[Digest, SnapshotID | None], None] = lambda node, snapshot: None,
         services: Services | None = None,
+        shared: SharedCaches | None = None,
     ) -> None:
         self.root = root
         self.snapshots = snapshots
@@ -115,6 +144,9 @@ class BuildContext:
         self.graph = graph
         self.checkouts: dict[Digest, TemporaryDirectory] = {}
         """Git nodes' files that were fetched before the identity was entered."""
+        self.definitions: dict[Digest, Digest] = {}
+        """Node -> the key by which its content key is found before what it takes is built."""
+        self.shared = shared
         self._services = services
         self._open_local = open_local
         self._locals: dict[tuple[str, tuple[str, ...]], LocalContext] = {}
@@ -157,6 +189,13 @@ class BuildContext:
         if isinstance(op, InlineSource):
             return LocalContext(self.open_inline(op.files), None)
         return None
+
+    def fetched(self, results: Sequence[Result]) -> Sequence[Result]:
+        """The results, with those brought here that were only promised."""
+        if self.shared is None:
+            return results
+        shared = self.shared
+        return [shared.fetch(r) if isinstance(r, Promised) else r for r in results]
 
     def tree_of(self, result: SnapshotID | Tree | None) -> Tree:
         """A node's result as a tree."""

@@ -39,7 +39,10 @@ class Handler:
 
     def load(self, ctx: BuildContext, node: Node, op: Any, key: Key) -> Hit | None:
         snapshot = ctx.index.get(key.digest)
-        return None if snapshot is None else Hit(snapshot)
+        if snapshot is not None:
+            return Hit(snapshot)
+        promised = ctx.shared.find(node, key) if ctx.shared is not None else None
+        return None if promised is None else Hit(promised)
 
     def run(
         self, ctx: BuildContext, node: Node, op: Any, key: Key, results: Sequence[Result], emit: Emit
@@ -81,8 +84,12 @@ class ContentHandler(Handler):
         taken = self._early(ctx, node, op)
         if None not in taken:
             return keys.key_of(self.record(op, inputs, taken))
-        alias = ctx.index.alias(keys.key_of(self.definition(op, inputs, taken)).digest)
-        return alias if alias is not None and ctx.index.get(alias.digest) is not None else None
+        definition = keys.key_of(self.definition(op, inputs, taken)).digest
+        ctx.definitions[node.digest] = definition
+        alias = ctx.index.alias(definition)
+        if alias is not None and ctx.index.get(alias.digest) is not None:
+            return alias
+        return ctx.shared.definition(definition) if ctx.shared is not None else None
 
     def early_key(self, ctx: BuildContext, node: Node, op: Any, inputs: Sequence[Digest]) -> Key | None:
         """As ``key``, but without trust in what inputs held the last time."""
@@ -100,7 +107,9 @@ class ContentHandler(Handler):
         taken = self.taken(ctx, node, op, trees)
         key = keys.key_of(self.record(op, inputs, taken))
         early = [None if i in late else t for i, t in zip(self.sources(op), taken, strict=True)]
-        ctx.index.put_alias(keys.key_of(self.definition(op, inputs, early)).digest, key.digest)
+        definition = keys.key_of(self.definition(op, inputs, early)).digest
+        ctx.definitions[node.digest] = definition
+        ctx.index.put_alias(definition, key.digest)
         return key
 
     def _early(self, ctx: BuildContext, node: Node, op: Any) -> tuple[Taken, ...]:

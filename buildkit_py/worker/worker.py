@@ -63,6 +63,7 @@ class Worker:
 
     def content_key(self, node: Node, inputs: Sequence[Digest], results: Sequence[Result]) -> Key:
         try:
+            results = self.context.fetched(results)
             key = _handler(node).content_key(self.context, node, node.op, inputs, results)
         except PybuildError as e:
             raise placed(e, node) from e
@@ -76,8 +77,9 @@ class Worker:
         self.context.index.use(key.digest)
 
     def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
-        self.context.starting(node, key, results)
         try:
+            results = self.context.fetched(results)
+            self.context.starting(node, key, results)
             result = _handler(node).run(self.context, node, node.op, key, results, emit)
         except PybuildError as e:
             raise placed(e, node) from e

@@ -1,0 +1,163 @@
+"""Where shared caches are kept: ``type=`` of ``--cache-from`` and ``--cache-to``.
+
+Each kind is a module of its own with ``open(attributes, services)`` and one line in KINDS; it is imported
+when it is asked for. What all have in common (modes, compression) is not their business: they move an index
+and blobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol, cast
+
+from buildkit_py.digest import Digest
+from buildkit_py.errors import ImageError, UsageError
+from buildkit_py.image import reference
+from buildkit_py.image.assemble import LayerBlob
+from buildkit_py.request import CacheSpec
+from buildkit_py.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from buildkit_py.cache.shared import SharedIndex
+    from buildkit_py.registry.client import RegistryClient
+
+Write = Callable[[bytes], object]
+Make = Callable[[Write], LayerBlob]
+"""Writes a blob's bytes to a callable, from any thread, and says what they were."""
+
+
+class Backend(Protocol):
+    """One cache. Called from several threads. Raises RegistryError, NotFoundError, ImageError, StoreError,
+    UsageError."""
+
+    shown: str
+    """What messages call it."""
+    place: tuple[str, str] | None
+    """(registry, repository), of a cache that is in one."""
+
+    def read_index(self) -> SharedIndex | None:
+        """None where there is no cache so far."""
+        ...
+
+    def has(self, blob: LayerBlob) -> bool: ...
+
+    def read_blob(self, blob: LayerBlob) -> Iterator[bytes]:
+        """Its bytes; ends normally only where digest and size are right."""
+        ...
+
+    def write_blob(self, make: Make) -> LayerBlob:
+        """Store what ``make`` writes; it may be called again where an attempt fails."""
+        ...
+
+    def write_index(self, config: bytes, manifest: bytes) -> None:
+        """Let the cache be this from now on, whole or not at all. Its blobs are there already."""
+        ...
+
+    def close(self) -> None:
+        """Give up what was held for writing."""
+        ...
+
+
+class Services(NamedTuple):
+    """What backends need of the engine."""
+
+    client: Callable[[], RegistryClient]
+    origins: Callable[[Digest], list[tuple[str, str]]]
+    """(registry, repository) that were seen to hold a blob."""
+    stage: Callable[[], tuple[int, str]]
+    """A new file for a blob that is made before it leaves: (descriptor, path)."""
+
+
+class Kind(NamedTuple):
+    module: str
+    source: frozenset[str]
+    """Fields of ``--cache-from``."""
+    target: frozenset[str]
+    """Those of ``--cache-to`` that are not TARGET's."""
+    source_needs: tuple[str, ...]
+    target_needs: tuple[str, ...]
+
+
+TARGET = frozenset(
+    {"mode", "compression", "compression-level", "force-compression", "ignore-error", "oci-mediatypes"}
+    | {"image-manifest"}
+)
+
+KINDS = {
+    "registry": Kind("registry", frozenset({"ref"}), frozenset({"ref"}), ("ref",), ("ref",)),
+    "local": Kind(
+        "local", frozenset({"src", "tag", "digest"}), frozenset({"dest", "tag"}), ("src",), ("dest",)
+    ),
+}
+
+
+class _Module(Protocol):
+    def open(self, attributes: Mapping[str, str], services: Services) -> Backend: ...
+
+
+def check_source(spec: CacheSpec) -> None:
+    """Raises UsageError for a ``--cache-from`` that makes no sense."""
+    if spec.kind == "inline":
+        raise UsageError(
+            "--cache-from: type=inline is for --cache-to",
+            hint="the cache is in the image: --cache-from type=registry,ref=IMAGE",
+        )
+    kind = _kind(spec, "--cache-from")
+    _check(spec, "--cache-from", kind.source, kind.source_needs)
+
+
+def check_target(spec: CacheSpec) -> None:
+    """Raises UsageError for a ``--cache-to`` that makes no sense."""
+    if spec.kind == "inline":
+        _check(spec, "--cache-to", frozenset({"ignore-error"}))
+    else:
+        kind = _kind(spec, "--cache-to")
+        _check(spec, "--cache-to", kind.target | TARGET, kind.target_needs)
+    if spec.kind == "registry" and reference.parse(spec.get("ref")).digest:
+        raise UsageError(
+            f"--cache-to: {spec.get('ref')}: a digest is not for choosing", hint="write the cache to a tag"
+        )
+
+
+def _kind(spec: CacheSpec, option: str) -> Kind:
+    kind = KINDS.get(spec.kind)
+    if kind is None:
+        known = ", ".join([*KINDS, "inline"])
+        raise UsageError(f"{option}: there is no type={spec.kind}", hint=f"types: {known}")
+    return kind
+
+
+def _check(spec: CacheSpec, option: str, known: frozenset[str], needed: tuple[str, ...] = ()) -> None:
+    given = dict(spec.attributes)
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise UsageError(
+            f"{option}: type={spec.kind} has no field {unknown[0]!r}",
+            hint=f"fields: {', '.join(sorted(known)) or 'none'}",
+        )
+    for name in needed:
+        if not given.get(name):
+            raise UsageError(f"{option}: type={spec.kind} needs {name}=")
+
+
+def open_backend(spec: CacheSpec, services: Services) -> Backend:
+    """Raises UsageError where what the kind needs is not installed or not given."""
+    from importlib import import_module
+
+    module = cast(_Module, import_module(f"buildkit_py.cache.backends.{KINDS[spec.kind].module}"))
+    return module.open(dict(spec.attributes), services)
+
+
+def verified(chunks: Iterable[bytes], blob: LayerBlob, shown: str) -> Iterator[bytes]:
+    """What passes, and an error at the end where it is not the blob. Raises ImageError."""
+    from hashlib import sha256
+
+    hashed, size = sha256(), 0
+    for chunk in chunks:
+        size += len(chunk)
+        if size > blob.size:
+            break
+        hashed.update(chunk)
+        yield chunk
+    if size != blob.size or "sha256:" + hashed.hexdigest() != blob.digest:
+        raise ImageError(f"the blob {blob.digest} of {shown} is damaged")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LEGACY = ("container", "container_config", "docker_version", "id", "parent", "rootfs", "throwaway")
 """Top-level fields of old configs that tell how the base itself was made, and what is added later."""
+_CACHES = ("buildkit-py.cache.v1", "moby.buildkit.cache.v0")
+"""Inline caches: of the base, not of what is built on it."""
 
 
 def begin(conversion: Conversion, stage: Stage) -> StageState:
@@ -99,7 +101,7 @@ def _from_outside(conversion: Conversion, stage: Stage, base: str, wanted: Platf
         assert context is not None
         return _from_directory(conversion, stage, context[0], wanted)
     found = conversion.image(ref, wanted, instruction)
-    document = {k: v for k, v in _copy(found.config).items() if k not in _LEGACY}
+    document = {k: v for k, v in _copy(found.config).items() if k not in _LEGACY + _CACHES}
     if not isinstance(document.get("config"), dict):
         document["config"] = {}
     if not isinstance(document.get("history"), list):
