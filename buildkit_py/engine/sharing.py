@@ -218,7 +218,7 @@ class Sharing:
         index = self._engine.index
         for node in context.graph.nodes.values() if self._sources else ():
             key = self.keys.get(node.digest)
-            result = None if key is None or index.holds(key) else self.result(key)
+            result = None if key is None or index.get(key) is not None else self.result(key)
             if key is None or result is None or not result.layers:
                 continue
             chain = chain_ids([layer.diff_id for layer in result.layers])[-1]
