@@ -111,7 +111,7 @@ def test_a_build_that_was_killed(pybuild: Pybuild) -> None:
     process = pybuild.start("build", "--progress=plain", here)
     with process:
         assert process.stderr
-        assert any("begun" in line for line in process.stderr)
+        assert any(line.endswith(" begun\n") for line in process.stderr)
         assert inspected(pybuild)["status"] == "running"
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -129,7 +129,7 @@ def test_an_interrupted_build(pybuild: Pybuild) -> None:
     process: subprocess.Popen[str] = pybuild.start("build", "--progress=plain", here)
     with process:
         assert process.stderr
-        assert any("begun" in line for line in process.stderr)
+        assert any(line.endswith(" begun\n") for line in process.stderr)
         process.send_signal(signal.SIGINT)
         process.communicate()
     document = inspected(pybuild)
