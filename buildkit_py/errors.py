@@ -7,6 +7,7 @@ PybuildError                 anything that a person can read and act on
 ├── StepError                a build step failed; knows the step's exit status
 ├── SandboxError             the kernel refused a part of the sandbox; knows the call and errno
 ├── NetworkError             a network, an address or a port can't be had
+├── ContainerError           a container's command can't be executed; knows the exit status for that
 ├── StoreError               the local store is damaged, locked or full
 ├── RegistryError            a registry answered with an error, or not at all
 ├── ImageError               a document or archive of an image is invalid or hostile
@@ -112,6 +113,14 @@ class SandboxError(PybuildError):
 
 class NetworkError(PybuildError):
     pass
+
+
+class ContainerError(PybuildError):
+    """``status`` is the command's own exit status: 126 or 127, as a shell has it."""
+
+    def __init__(self, message: str, *, status: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_status = status
 
 
 class StoreError(PybuildError):

@@ -174,6 +174,19 @@ class Limits(NamedTuple):
     """Bytes; 0: the default."""
 
 
+class HealthCheck(NamedTuple):
+    """How a container is asked whether it is well. Of what is not given the image's holds."""
+
+    test: tuple[str, ...] = ()
+    """As in an image's config: ("CMD", …), ("CMD-SHELL", text), ("NONE",); () for the image's."""
+    interval: float = 0.0
+    """Seconds, like all of them; 0: not given."""
+    timeout: float = 0.0
+    start_period: float = 0.0
+    start_interval: float = 0.0
+    retries: int = 0
+
+
 class RunRequest(NamedTuple):
     image: str
     command: tuple[str, ...] = ()
@@ -196,6 +209,17 @@ class RunRequest(NamedTuple):
     networking: Networking = Networking()
     isolation: Isolation = Isolation()
     limits: Limits = Limits()
+    attach: tuple[str, ...] = ()
+    """Of stdin, stdout and stderr, those that ``run`` is connected to; () with ``--detach``."""
+    restart: str = "no"
+    """no, always, unless-stopped, on-failure[:TIMES]."""
+    stop_signal: str = ""
+    """By name or number; "": the image's, else TERM."""
+    stop_timeout: int | None = None
+    """Seconds until ``stop`` kills; negative: never; None: 10."""
+    health: HealthCheck = HealthCheck()
+    volumes_from: tuple[str, ...] = ()
+    """CONTAINER[:ro|rw], whose mounts this one gets too."""
 
 
 class BuildResult(NamedTuple):

@@ -162,7 +162,9 @@ def _parameter(param: Option | Argument) -> click.Parameter:
     if param.is_flag:
         long = [f for f in param.flags if f.startswith("--")]
         names = [param.name, *param.flags[:-1], f"{param.flags[-1]}/{long[-1]}{fast.OFF}"]
-        return _Option(names, is_flag=True, default=False, help=param.help, hidden=param.hidden)
+        return _Option(
+            names, is_flag=True, default=param.default == "true", help=param.help, hidden=param.hidden
+        )
     return _Option(
         names,
         multiple=param.multiple,

@@ -106,5 +106,10 @@ def flag(*flags: str, name: str = "", help: str = "", hidden: bool = False) -> O
     return Option(flags, name or _name(flags), help, is_flag=True, hidden=hidden)
 
 
+def flag_on(*flags: str, name: str = "", help: str = "", hidden: bool = False) -> Option:
+    """A switch, on unless ``--flag=false`` turns it off."""
+    return Option(flags, name or _name(flags), help, default="true", is_flag=True, hidden=hidden)
+
+
 def _name(flags: tuple[str, ...]) -> str:
     return flags[-1].lstrip("-").replace("-", "_")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 from buildkit_py.cli import isolation, limits, mounts, networking, values
 from buildkit_py.cli.command import Args, Argument, flag, option
+from buildkit_py.errors import UsageError
 from buildkit_py.request import RunRequest
 
 PULLS = ("missing", "always", "never")
@@ -39,7 +43,43 @@ def translate(args: Args) -> RunRequest:
         networking=networking.translate(args),
         isolation=isolation.translate(args),
         limits=limits.translate(args),
+        restart=_restart(args),
+        stop_signal=_signal(args.text("stop_signal")),
+        stop_timeout=values.whole(args.text("stop_timeout"), "--stop-timeout"),
+        volumes_from=args.texts("volumes_from"),
     )
+
+
+def _restart(args: Args) -> str:
+    text = args.text("restart") or "no"
+    if text != "no":
+        from buildkit_py.runtime.restart import parse
+
+        parse(text)
+        if args.flag("remove"):
+            raise UsageError("--rm and --restart exclude each other")
+    return text
+
+
+def _signal(text: str) -> str:
+    if text:
+        from buildkit_py.runtime.signals import number_of
+
+        number_of(text)
+    return text
+
+
+def cid_file(path: str) -> Callable[[str], None]:
+    """What writes the container's id to ``--cidfile``. Raises UsageError where the file is there."""
+    if path and os.path.exists(path):
+        raise UsageError(f"--cidfile: {path} exists already", hint="remove it, or name another file")
+
+    def write(id: str) -> None:
+        if path:
+            with open(path, "x") as file:
+                file.write(id)
+
+    return write
 
 
 OPTIONS = tuple(
@@ -49,6 +89,7 @@ OPTIONS = tuple(
             *limits.OPTIONS,
             *mounts.OPTIONS,
             *networking.OPTIONS,
+            option("--cidfile", metavar="FILE", help="Write the container's id to a file"),
             option("--entrypoint", metavar="COMMAND", default=UNSET, help="Replace the image's ENTRYPOINT"),
             option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable"),
             option(
@@ -66,6 +107,12 @@ OPTIONS = tuple(
                 "--pull", metavar="WHEN", choices=PULLS, default="missing", help="When to ask the registry"
             ),
             flag("-q", "--quiet", help="Don't show the progress of a pull"),
+            option("--restart", metavar="POLICY", help="no, always, unless-stopped or on-failure[:TIMES]"),
+            option("--stop-signal", metavar="SIGNAL", help="The signal that `stop` sends"),
+            option("--stop-timeout", metavar="SECONDS", help="When `stop` kills"),
+            option(
+                "--volumes-from", multiple=True, metavar="CONTAINER[:ro]", help="Mount what another one has"
+            ),
             flag("--rm", name="remove", help="Remove the container when it ends"),
             flag("-t", "--tty", help="Give the command a terminal"),
             option("-u", "--user", metavar="USER[:GROUP]", help="Run as this user"),

@@ -79,7 +79,7 @@ OFF = "-is-off"
 
 
 def _default(option: Option) -> Value:
-    return False if option.is_flag else () if option.multiple else option.default
+    return option.default == "true" if option.is_flag else () if option.multiple else option.default
 
 
 def _long(by_flag: dict[str, Option], values: dict[str, Value], word: str, argv: list[str], at: int) -> int:

@@ -24,7 +24,7 @@ from typing import TextIO
 
 from buildkit_py.cli import excerpt
 from buildkit_py.cli.excerpt import Style
-from buildkit_py.errors import DockerfileError, PybuildError, StepError, UnsupportedError
+from buildkit_py.errors import ContainerError, DockerfileError, PybuildError, StepError, UnsupportedError
 from buildkit_py.progress.display import colour_wanted
 from buildkit_py.progress.text import clean
 from buildkit_py.request import BuildWarning
@@ -42,6 +42,8 @@ def show(error: Exception, error_status: int = 0) -> int:
         traceback.print_exception(error, file=stream)
     stream.write(render(error, Style(colour_wanted(stream))))
     stream.flush()
+    if isinstance(error, ContainerError):
+        return error.exit_status
     return error_status or (error.exit_status if isinstance(error, PybuildError) else 1)
 
 

@@ -12,8 +12,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("build", "Build an image from a Dockerfile"),
     "run": ("run", "Run a command in a new container"),
     "port": ("port", "Show a container's published ports"),
+    "create": ("create", "Create a container without starting it"),
+    "start": ("start", "Start containers"),
+    "stop": ("stop", "Stop containers"),
+    "restart": ("restart", "Stop containers and start them again"),
+    "kill": ("kill", "Send a signal to containers"),
+    "wait": ("wait", "Wait until containers have ended"),
+    "rm": ("rm", "Remove containers"),
+    "ps": ("ps", "List containers"),
+    "logs": ("logs", "Show what a container wrote"),
     "images": ("images", "List images"),
-    "inspect": ("inspect", "Show an image's details as JSON"),
+    "inspect": ("inspect", "Show a container's or an image's details as JSON"),
     "tag": ("tag", "Give an image another name"),
     "rmi": ("rmi", "Remove images"),
     "pull": ("pull", "Fetch an image from a registry"),
@@ -51,6 +60,18 @@ ALIASES: dict[str, str] = {
     "image prune": "prune",
     "container run": "run",
     "container port": "port",
+    "container create": "create",
+    "container start": "start",
+    "container stop": "stop",
+    "container restart": "restart",
+    "container kill": "kill",
+    "container wait": "wait",
+    "container rm": "rm",
+    "container ls": "ps",
+    "container list": "ps",
+    "container ps": "ps",
+    "container logs": "logs",
+    "container inspect": "inspect",
     "builder build": "build",
     "builder prune": "cache prune",
     "buildx build": "build",
@@ -60,6 +81,12 @@ ALIASES: dict[str, str] = {
     "system df": "cache du",
 }
 """Docker's longer names."""
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "image inspect": ("--type=image",),
+    "container inspect": ("--type=container",),
+}
+"""Options that a longer name stands for."""
 
 GROUPS: dict[str, str] = {
     "cache": "The build cache: list, measure, prune",
@@ -83,6 +110,7 @@ def find(argv: list[str]) -> tuple[str, list[str]] | None:
         if not rest:
             return None
         name, rest = f"{name} {rest[0]}", rest[1:]
+    rest = [*PRESETS.get(name, ()), *rest]
     name = ALIASES.get(name, name)
     return (name, rest) if name in COMMANDS else None
 

@@ -118,11 +118,42 @@ def size(text: str, option: str) -> int:
     return quantities.size(text, option)
 
 
+def whole(text: str, option: str) -> int | None:
+    """A whole number; None for none."""
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(f"{option}: '{text}' is not a whole number") from None
+
+
 def seconds(text: str, option: str) -> float:
     """Of ``24h``, ``7d``."""
     from buildkit_py import quantities
 
     return quantities.seconds(text, option)
+
+
+def moment(text: str, option: str) -> float:
+    """Seconds since the epoch of a time (RFC 3339 or a part of it, in the local zone where it names none),
+    a number of seconds since then, or a duration (``10m``: so long ago); 0 for ""."""
+    if not text:
+        return 0.0
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    import re
+    from datetime import datetime
+
+    whole = re.sub(r"(\.\d{6})\d+", r"\1", text)
+    try:
+        return datetime.fromisoformat(whole).timestamp()
+    except ValueError:
+        import time
+
+        return time.time() - seconds(text, option)
 
 
 def ulimits(texts: tuple[str, ...], option: str = "--ulimit") -> tuple[tuple[str, int, int], ...]:

@@ -16,13 +16,14 @@ from buildkit_py import paths
 from buildkit_py.errors import SandboxError, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from buildkit_py.cache.index import CacheIndex
     from buildkit_py.cache.inputs import KeyInputs
     from buildkit_py.content.store import ContentStore
     from buildkit_py.database import Database
     from buildkit_py.digest import Digest
+    from buildkit_py.engine.client import Client
     from buildkit_py.engine.inventory import Inventory
     from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.exporter import Stores
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from buildkit_py.progress.events import Emit
     from buildkit_py.registry.client import RegistryClient
     from buildkit_py.request import BuildRequest, BuildResult, RunRequest
-    from buildkit_py.runtime.container import ContainerStore
+    from buildkit_py.runtime.container import Container, ContainerStore
+    from buildkit_py.runtime.supervisor import Front
     from buildkit_py.sandbox.launcher import Launcher
     from buildkit_py.snapshot.store import SnapshotStore
     from buildkit_py.source.image import ImageSources
@@ -50,6 +52,7 @@ class Engine:
         self._entering: Entering | None = None
         self._identity: Identity | None = None
         self._launcher: Launcher | None = None
+        self._fronts: list[Front] = []
         self._lock = -1
         self.last_build = ""
         """The id of the build that was begun last."""
@@ -146,6 +149,8 @@ class Engine:
     @property
     def launcher(self) -> Launcher:
         self.enter()
+        if self._launcher is None:
+            self._start_launcher(self.identity)
         assert self._launcher is not None
         return self._launcher
 
@@ -160,13 +165,17 @@ class Engine:
         self.begin()
         assert self._entering is not None
         self._identity = self._entering.finish()
-        if self._launcher is None or self._launcher.mode != self._identity.mode:
+        if self._launcher is not None and self._launcher.mode != self._identity.mode:
             self._start_launcher(self._identity)
         self.snapshots.use(self._identity)
         self.sources.use(self._identity)
 
-    def begin(self) -> None:
-        """Begin to enter(): newuidmap works and the launcher gets ready while the caller goes on."""
+    def begin(self, *, supervisors: int | None = None) -> None:
+        """Begin to enter(): newuidmap works and the launcher gets ready while the caller goes on.
+
+        ``supervisors``: make so many supervisors of containers, which have launchers of their own, in the
+        launcher's place; before the index is opened.
+        """
         if self._entering is None:
             from buildkit_py.linux import userns
 
@@ -175,14 +184,36 @@ class Engine:
             if ticker is not None:
                 ticker.stop_all()
             self._entering = userns.begin()
-            self._start_launcher(self._entering.plan)
+            if supervisors is None:
+                self._start_launcher(self._entering.plan)
+            else:
+                self._make_supervisors(self._entering.plan, supervisors)
+
+    def _make_supervisors(self, identity: Identity, count: int) -> None:
+        from buildkit_py.sandbox.launcher import Launcher
+
+        for _ in range(count):
+            # It gets ready while the supervisor's modules are loaded.
+            launcher = Launcher.start(identity, stubs_in=self._stubs, orphan=True)
+            from buildkit_py.engine.resources import Resources
+            from buildkit_py.runtime.supervisor import Front
+
+            self._fronts.append(Front.fork(launcher, self._stubs, Resources(self.root)))
+
+    def take_front(self) -> Front:
+        """One of the supervisors that begin() made."""
+        return self._fronts.pop()
+
+    @property
+    def _stubs(self) -> str:
+        return os.path.join(self.root, "stubs")
 
     def _start_launcher(self, identity: Identity) -> None:
         from buildkit_py.sandbox.launcher import Launcher
 
         if self._launcher is not None:
             self._launcher.close()
-        self._launcher = Launcher.start(identity, stubs_in=os.path.join(self.root, "stubs"))
+        self._launcher = Launcher.start(identity, stubs_in=self._stubs)
 
     @cached_property
     def overlay(self) -> bool:
@@ -196,14 +227,15 @@ class Engine:
         if choice:
             raise UsageError(f"PYBUILD_SNAPSHOTTER={choice} is not known", hint="overlay and copy are")
         # The trial costs a millisecond; a kernel that could once can again.
-        mark = os.path.join(self.root, "stubs", f"overlay-{self.identity.mode}-{os.uname().release}")
+        mark = os.path.join(self._stubs, f"overlay-{self.identity.mode}-{os.uname().release}")
         if os.path.exists(mark):
             return True
         from buildkit_py.linux import overlay
+        from buildkit_py.sandbox.launcher import base_stubs
 
         with self.snapshots.prepare() as trial:
             try:
-                os.close(overlay.mount((os.path.join(self.root, "stubs", "base"),), trial.fs, trial.work))
+                os.close(overlay.mount((base_stubs(self._stubs),), trial.fs, trial.work))
             except (SandboxError, OSError):
                 return False
             finally:
@@ -228,12 +260,17 @@ class Engine:
 
         return explain(self, build)
 
-    def run(self, request: RunRequest, emit: Emit, started: Callable[[], None] = lambda: None) -> int:
-        """Run a container; return its exit status. ``started`` is called before it gets the terminal."""
-        self.begin()
+    def create(self, request: RunRequest, emit: Emit) -> Container:
+        from buildkit_py.engine.create import create
+
+        return create(self, request, emit)
+
+    def run(self, request: RunRequest, emit: Emit, client: Client) -> int | None:
+        """Run a new container; its exit status, None where it was left to run by itself."""
+        self.begin(supervisors=1)
         from buildkit_py.engine.containers import run
 
-        return run(self, request, emit, started)
+        return run(self, request, emit, client)
 
     def pull(self, ref: str, emit: Emit, platform: str = "") -> Image:
         from buildkit_py.engine.images import pull
@@ -293,6 +330,12 @@ class Engine:
             )
             fcntl.flock(self._lock, fcntl.LOCK_SH)
 
+    def unshare(self) -> None:
+        """All that this process uses is named by a row by now."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
     @property
     def lock_fd(self) -> int:
         self.share()
@@ -307,8 +350,8 @@ class Engine:
         if self._launcher is not None:
             self._launcher.close()
             self._launcher = None
+        while self._fronts:
+            self.take_front().close()
         if "sources" in self.__dict__:
             self.sources.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self.unshare()

@@ -1,113 +1,227 @@
-"""``run``: a container from its image to its exit status."""
+"""What commands do with containers: run, start, stop, … Each asks the container's supervisor."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
 from typing import TYPE_CHECKING
 
-from buildkit_py.engine import networking
-from buildkit_py.errors import NotFoundError
-from buildkit_py.image.store import Image
-from buildkit_py.progress.events import Emit, WarningEvent
+from buildkit_py.engine.client import Client
+from buildkit_py.engine.create import create, spec
+from buildkit_py.engine.resources import Resources
+from buildkit_py.errors import ContainerError, NotFoundError, PybuildError
+from buildkit_py.progress.events import Emit
 from buildkit_py.request import RunRequest
-from buildkit_py.runtime.container import Container
-from buildkit_py.runtime.process import arguments, container_spec
-from buildkit_py.runtime.terminal import Forwarding, serve_terminal
-from buildkit_py.runtime.volumes import VolumeStore, image_volumes
+from buildkit_py.runtime import control, events
+from buildkit_py.runtime import state as states
+from buildkit_py.runtime.attachment import Attachment, size
+from buildkit_py.runtime.config import Config
+from buildkit_py.runtime.container import Container, RunningError, lost
+from buildkit_py.runtime.volumes import VolumeStore
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.removal import remove_tree
 
 if TYPE_CHECKING:
+    import _socket
+
     from buildkit_py.engine import Engine
 
 
-def run(engine: Engine, request: RunRequest, emit: Emit, started: Callable[[], None]) -> int:
-    """Run a container to its end; return its exit status. ``started`` is called before it starts, when
-    no more progress will be emitted. Raises PybuildError."""
-    engine.share()
-    image = find_image(engine, request, emit)
-    config = image.config.get("config") or {}
-    arguments(config, request)
-    engine.enter()
-    snapshot = engine.sources.unpack(image.id, emit, "pull")
-    container = engine.containers.create(
-        name=request.name,
-        image=image.id,
-        ref=request.image,
-        snapshot=snapshot,
-        command=" ".join(arguments(config, request)),
-        remove=request.remove,
-    )
-    volumes = VolumeStore(engine.root)
+def run(engine: Engine, request: RunRequest, emit: Emit, client: Client) -> int | None:
+    """Create and start a container, and go along with it where the client is attached."""
+    container = create(engine, request, emit)
+    config = container.config()
     try:
-        tree = engine.snapshots.tree(snapshot)
-        wanted = request.mounts + image_volumes(config, request.mounts)
-        layers, upper = engine.snapshots.layers(snapshot), engine.containers.path(container, "fs")
-        spec = container_spec(
-            config,
-            request,
-            tree,
-            tuple(volumes.mount(v, tree) for v in wanted),
-            container_id=container.id,
-            layers=layers,
-            upper=upper,
-            work=engine.containers.path(container, "work"),
-        )
-        if not engine.overlay:
-            from buildkit_py.snapshot.merge import materialise
-
-            materialise(tree, upper)
-            spec = spec._replace(tree=upper)
-        connection = networking.connect(
-            engine,
-            container.id,
-            request.networking,
-            config.get("ExposedPorts") or (),
-            lambda text: emit(WarningEvent("", text)),
-        )
-        try:
-            started()
-            status = start(engine, request, connection.fit(spec), connection.namespace)
-        finally:
-            connection.close()
-        engine.containers.ended(container, status)
-        return status
+        client.created(container.id)
+        made = spec(engine, container, config)
     except BaseException:
-        engine.containers.ended(container, 125)
+        if request.remove:
+            remove(engine, container)
+        raise
+    try:
+        return _start(engine, container, config, made, client)
+    finally:
+        if request.remove and not os.path.exists(container.path):
+            engine.containers.forget(container)
+
+
+def start(engine: Engine, container: Container, client: Client) -> int | None:
+    """Start a container that was created, or has ended; attach to one that runs."""
+    if not container.alive():
+        engine.enter()
+        try:
+            settle(engine, container)
+        except RunningError:
+            # Somebody was faster.
+            pass
+        else:
+            config = container.config()
+            return _start(engine, container, config, spec(engine, container, config), client)
+    return attach(container, client) if client.attach else None
+
+
+def _start(
+    engine: Engine, container: Container, config: Config, made: SandboxSpec, client: Client
+) -> int | None:
+    front = engine.take_front()
+    names = tuple(n for n in client.attach if n != "stdin" or config.request.interactive)
+    attachment = _attachment(client, config) if names else None
+    try:
+        room = size()
+        answer, fds = front.start(
+            container.path,
+            engine.identity.mode,
+            made,
+            names,
+            (room["rows"], room["columns"]),
+            client.warn,
+        )
+        if "running" in answer:
+            # Somebody was faster.
+            return attach(container, client) if names else None
+        _check(answer)
+        client.starting()
+        return attachment.serve(front.conn, answer["streams"], fds) if attachment is not None else None
+    except BrokenPipeError:
+        _give_up(front.conn)
         raise
     finally:
-        if request.remove:
-            remove(engine, container, volumes)
+        if attachment is not None:
+            attachment.close()
+        front.close()
 
 
-def find_image(engine: Engine, request: RunRequest, emit: Emit) -> Image:
-    """The image in the store, pulled first where it isn't there or ``--pull=always`` asks for it."""
-    if request.pull != "always":
-        try:
-            return engine.images.find(request.image, request.platform)
-        except NotFoundError:
-            if request.pull == "never":
-                raise
-    resolved = engine.sources.resolve(request.image, request.platform, pull=True)
-    return engine.images.find(resolved.digest, request.platform)
+def _attachment(client: Client, config: Config) -> Attachment:
+    return Attachment(terminal=config.request.terminal, proxy=client.proxy, detach=client.detach)
 
 
-def start(engine: Engine, request: RunRequest, spec: SandboxSpec, namespace: int) -> int:
-    launcher = engine.launcher
-    if request.terminal:
-        stdin = 0 if request.interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        return serve_terminal(
-            lambda fd: launcher.run(spec, stdin=fd, stdout=fd, stderr=fd, namespace=namespace), stdin, 1
+def _check(answer: control.Message) -> None:
+    """Raises ContainerError where the command could not be executed, PybuildError for all else."""
+    if "error" in answer and "exit" in answer:
+        raise ContainerError(answer["error"], status=answer["exit"])
+    control.checked(answer)
+
+
+def _give_up(conn: _socket.socket) -> None:
+    """Who read our output is gone: end the container, as SIGPIPE would have ended the command itself."""
+    control.send(conn, {"op": "signal", "signal": int(signal.SIGKILL)})
+    while control.receive(conn)[0] is not None:
+        pass
+
+
+def attach(container: Container, client: Client) -> int | None:
+    """Connect the command's streams to a container that runs; as run()."""
+    conn = _connect(container)
+    config = container.config()
+    attachment = _attachment(client, config)
+    try:
+        names = [n for n in client.attach if n != "stdin" or config.request.interactive]
+        control.send(conn, {"op": "attach", "streams": names})
+        answer, fds = _receive(conn)
+        if config.request.terminal:
+            control.send(conn, {"op": "resize", **size()})
+        return attachment.serve(conn, tuple(answer["streams"]), fds)
+    finally:
+        attachment.close()
+        conn.close()
+
+
+def _connect(container: Container) -> _socket.socket:
+    conn = control.connect(container.path)
+    if conn is None:
+        raise PybuildError(
+            f"the container {container.name} is not running", hint=f"`pybuild start {container.name}`"
         )
-    stdin = 0 if request.interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    running = launcher.run(spec, stdin=stdin, stdout=1, stderr=2, namespace=namespace)
-    with Forwarding(running):
-        return running.wait()
+    return conn
 
 
-def remove(engine: Engine, container: Container, volumes: VolumeStore) -> None:
-    engine.containers.remove(container)
-    engine.container_networks.remove(container.id)
-    for path in volumes.anonymous:
-        remove_tree(path)
+def _receive(conn: _socket.socket) -> tuple[control.Message, list[int]]:
+    answer, fds = control.receive(conn)
+    if answer is None:
+        raise PybuildError("the container's supervisor has died")
+    return control.checked(answer), fds
+
+
+def wait(container: Container) -> int:
+    """The exit status of a container, once it has ended; that of its last run where it has."""
+    return _until_end(container, {"op": "wait"})
+
+
+def stop(container: Container, signum: int | None = None, timeout: float | None = None) -> None:
+    """Returns when it has ended. One that doesn't run is left alone."""
+    _until_end(container, {"op": "stop", "signal": signum, "timeout": timeout})
+
+
+def _until_end(container: Container, message: control.Message) -> int:
+    conn = control.connect(container.path)
+    if conn is None:
+        return container.state().exit_code
+    try:
+        control.send(conn, message)
+        while True:
+            answer, _ = control.receive(conn)
+            if answer is None:
+                return container.state().exit_code
+            if "exit" in control.checked(answer):
+                status: int = answer["exit"]
+                return status
+    except BrokenPipeError:
+        return container.state().exit_code
+    finally:
+        conn.close()
+
+
+def kill(container: Container, signum: int) -> None:
+    """Raises PybuildError where it doesn't run."""
+    manual = signum not in (signal.SIGWINCH, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+    message = {"op": "signal", "signal": signum, "manual": manual}
+    if control.ask(container.path, message) is None:
+        raise PybuildError(f"the container {container.name} is not running")
+
+
+def restart(
+    engine: Engine, container: Container, signum: int | None = None, timeout: float | None = None
+) -> None:
+    message = {"op": "restart", "signal": signum, "timeout": timeout}
+    answer = control.ask(container.path, message)
+    if answer is None:
+        start(engine, container, Client())
+    else:
+        _check(answer)
+
+
+def settle(engine: Engine, container: Container) -> None:
+    """Where its supervisor was killed: say so in its state, and give back what it had of the machine."""
+    with engine.containers.locked(container):
+        state = states.read(container.path)
+        if state.live:
+            config = container.config()
+            Resources(engine.root).tear_down(container.path, config)
+            states.write(container.path, lost(state))
+            events.write(container.path, "die", config, exitCode=str(lost(state).exit_code))
+
+
+def remove(engine: Engine, container: Container, *, force: bool = False, volumes: bool = False) -> None:
+    """Raises PybuildError where it runs and is not forced, NotFoundError where it is gone."""
+    if force and container.alive():
+        _until_end(container, {"op": "stop", "signal": int(signal.SIGKILL), "timeout": 0})
+    engine.enter()
+    try:
+        config: Config | None = container.config()
+        if not force or container.alive():
+            settle(engine, container)
+        engine.containers.remove(container)
+    except NotFoundError:
+        if not force:
+            raise
+        # It was one of --rm, and went by itself.
+        engine.containers.forget(container)
+        return
+    if config is None:
+        return
+    Resources(engine.root).removed(config)
+    events.write(container.path, "destroy", config)
+    if volumes or config.request.remove:
+        store = VolumeStore(engine.root)
+        for name in config.anonymous:
+            remove_tree(store.discard(name))

@@ -16,6 +16,7 @@ from buildkit_py import digest as digests
 from buildkit_py.cache.eviction import Item, Rule, choose
 from buildkit_py.digest import ChainID, SnapshotID
 from buildkit_py.engine.inventory import inventory, remove
+from buildkit_py.errors import PybuildError
 from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -95,10 +96,19 @@ def _containers(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
     if not request.containers:
         return ()
     gone = [c for c in engine.containers.list() if not c.alive()]
-    if not request.dry_run:
-        for container in gone:
-            engine.containers.remove(container)
-    return tuple(c.id for c in gone)
+    if request.dry_run:
+        return tuple(c.id for c in gone)
+    from buildkit_py.engine import containers
+
+    removed = []
+    for container in gone:
+        try:
+            containers.remove(engine, container)
+            removed.append(container.id)
+        except PybuildError:
+            # Started, or removed, meanwhile.
+            continue
+    return tuple(removed)
 
 
 def _images(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
@@ -136,6 +146,7 @@ def sweep(engine: Engine) -> int:
         if usage.snapshot not in keep:
             freed += engine.snapshots.remove(usage.snapshot)
     engine.snapshots.collect_trash()
+    freed += engine.containers.collect_trash()
     named = engine.images.referenced() | {digest for digest, _ in kept(engine.db)}
     for blob in list(engine.content.digests()):
         if blob not in named:

@@ -6,6 +6,7 @@ from typing import Any
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.request import RunRequest
+from buildkit_py.runtime.config import Config
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.snapshot.tree import Tree
@@ -40,27 +41,26 @@ def environment(config: dict[str, Any], request: RunRequest, home: str, hostname
 
 
 def container_spec(
-    config: dict[str, Any],
-    request: RunRequest,
+    config: Config,
     tree: Tree,
     mounts: tuple[SandboxMount, ...],
     *,
-    container_id: str,
     layers: tuple[str, ...],
     upper: str,
     work: str,
 ) -> SandboxSpec:
-    """All but the network. ``tree`` is the image's root, for looking names up; raises PybuildError for an
-    unknown user."""
-    uid, gid, groups, home = resolve_user(tree, request.user or config.get("User") or "")
-    hostname = request.networking.hostname or container_id[:12]
+    """All but the network. ``tree`` is the container's root, for looking names up; raises PybuildError for
+    an unknown user."""
+    request, image = config.request, config.image_config
+    uid, gid, groups, home = resolve_user(tree, request.user or image.get("User") or "")
+    hostname = request.networking.hostname or config.id[:12]
     return SandboxSpec(
         layers=layers,
         upper="" if request.isolation.readonly else upper,
         work="" if request.isolation.readonly else work,
-        args=arguments(config, request),
-        env=environment(config, request, home, hostname),
-        cwd=request.workdir or config.get("WorkingDir") or "/",
+        args=config.command,
+        env=environment(image, request, home, hostname),
+        cwd=request.workdir or image.get("WorkingDir") or "/",
         uid=uid,
         gid=gid,
         groups=tuple(groups),

@@ -26,12 +26,20 @@ def image_volumes(config: dict[str, object], given: Iterable[MountSpec]) -> tupl
     )
 
 
-class VolumeStore:
-    """``anonymous`` collects the paths that ``--rm`` removes again."""
+def named(mounts: Iterable[MountSpec]) -> tuple[tuple[MountSpec, ...], tuple[str, ...]]:
+    """The mounts with names for their anonymous volumes, and those names."""
+    result, names = [], []
+    for mount in mounts:
+        if mount.kind == "volume" and not mount.source:
+            mount = mount._replace(source=os.urandom(32).hex())
+            names.append(mount.source)
+        result.append(mount)
+    return tuple(result), tuple(names)
 
+
+class VolumeStore:
     def __init__(self, root: str) -> None:
         self._dir = os.path.join(root, "volumes")
-        self.anonymous: list[str] = []
 
     def mount(self, volume: MountSpec, tree: Tree) -> SandboxMount:
         """Make what the volume needs and give its mount. ``tree`` is the image's root."""
@@ -46,13 +54,19 @@ class VolumeStore:
             )
         if volume.kind == "bind":
             return SandboxMount("bind", volume.target, source=_host_path(volume), readonly=volume.readonly)
-        name = volume.source or os.urandom(32).hex()
-        data = os.path.join(self._dir, name, "data")
-        if not volume.source:
-            self.anonymous.append(os.path.dirname(data))
+        data = os.path.join(self._dir, volume.source, "data")
         if not os.path.isdir(data):
             self._create(data, tree, volume.target)
         return SandboxMount("bind", volume.target, source=data, readonly=volume.readonly)
+
+    def discard(self, name: str) -> str:
+        """Rename a volume away, which removes it for everybody at once; what is to be deleted."""
+        trash = os.path.join(self._dir, f".trash-{os.urandom(8).hex()}")
+        try:
+            os.rename(os.path.join(self._dir, name), trash)
+        except FileNotFoundError:
+            pass
+        return trash
 
     def _create(self, data: str, tree: Tree, target: str) -> None:
         """Made beside its place and renamed, so that a crash leaves no half-copied volume."""

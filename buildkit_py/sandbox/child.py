@@ -52,7 +52,8 @@ def main(
         process.take_streams(*streams)
         spec = wire.receive_spec(conn)
         prepare(conn, link, spec, settings, namespace)
-        status = process.execute(spec)
+        status, refusal = process.execute(spec, lambda: wire.send(conn, ("executing",)))
+        wire.send(conn, ("refused", refusal))
     except EOFError:
         pass
     except SandboxError as e:

@@ -39,6 +39,10 @@ class Running:
         """After wait(), in single mode: owners by path in ``upper`` of what can't carry OWNER_XATTR."""
         self.marked = False
         """After wait(), in single mode: whether some file was given OWNER_XATTR."""
+        self.executing = False
+        """Whether the sandbox is set up and about to become the command."""
+        self.refusal = ""
+        """Why the command can't be executed, where that was found out in time; it is on its stderr, too."""
         self._made: list[Any] | None = None
         for message in early:
             self._take(message)
@@ -59,9 +63,21 @@ class Running:
         SandboxError where the sandbox could not be set up. Afterwards no process of the sandbox is left.
         Interrupted (KeyboardInterrupt), it may be called again; so it may after the end.
         """
-        while self._status is None:
+        while (status := self.advance()) is None:
+            pass
+        return status
+
+    def fileno(self) -> int:
+        """Readable when there is something for ``advance``."""
+        return self._conn.fileno()
+
+    def advance(self) -> int | None:
+        """Take one message of the sandbox, waiting for it: as ``wait`` once it has ended, else None."""
+        if self._status is None:
             message, _ = wire.receive(self._conn)
             self._take(message)
+        if self._status is None:
+            return None
         self._close()
         if self._error:
             raise self._error
@@ -77,6 +93,10 @@ class Running:
             (self._status,) = values
         elif kind == "error":
             self._error = _error(values)
+        elif kind == "executing":
+            self.executing = True
+        elif kind == "refused":
+            (self.refusal,) = values
         elif kind == "made":
             self._made = values
         elif kind == "owners":
@@ -125,20 +145,22 @@ class Launcher:
         self.mode = mode
 
     @classmethod
-    def start(cls, identity: Identity, *, stubs_in: str = "") -> Launcher:
+    def start(cls, identity: Identity, *, stubs_in: str = "", orphan: bool = False) -> Launcher:
         """Fork the starter; before any thread exists.
 
+        ``orphan``: for another process than this one, a fork that inherits the launcher; the starter then
+        outlives this process, and ends when nobody holds the launcher any more.
         ``stubs_in``: a directory of the store, on the file system of its snapshots, for the mount points
         that images lack; without it they are made anew for each run.
         """
-        base_stub = _base_stub(stubs_in) if stubs_in else ""
+        base_stub = base_stubs(stubs_in) if stubs_in else ""
         mine, other = wire.pair()
         pid, pidfd = sc.clone(sc.CLONE_NEWPID)
         if pid == 0:
-            starter.main(other, identity.mode, base_stub)
+            starter.main(other, identity.mode, base_stub, orphan=orphan)
         other.close()
         os.close(pidfd)
-        return cls(mine, pid, identity.mode)
+        return cls(mine, -1 if orphan else pid, identity.mode)
 
     def run(self, spec: SandboxSpec, *, stdin: int, stdout: int, stderr: int, namespace: int = -1) -> Running:
         """Start a sandbox on three open descriptors (they stay the caller's).
@@ -174,16 +196,19 @@ class Launcher:
             mine.close()
             raise
 
+    def fileno(self) -> int:
+        return self._control.fileno()
+
     def close(self) -> None:
-        """End the starter, and with it every sandbox that still runs."""
-        if self._pid < 0:
-            return
+        """End the starter, and with it every sandbox that still runs. One that another process holds as well
+        is let go."""
         self._control.close()
-        os.waitpid(self._pid, 0)
-        self._pid = -1
+        if self._pid > 0:
+            os.waitpid(self._pid, 0)
+            self._pid = -1
 
 
-def _base_stub(folder: str) -> str:
+def base_stubs(folder: str) -> str:
     """The stub layer of a RUN without mounts, made once a store. Any number of processes may try."""
     path = os.path.join(folder, "base")
     if os.path.isdir(path):

@@ -12,6 +12,7 @@ import os
 import resource
 import stat
 import termios
+from collections.abc import Callable
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import caps, trampoline
@@ -136,9 +137,9 @@ def go_to(path: str) -> None:
     os.chdir(path)
 
 
-def execute(spec: SandboxSpec) -> int:
-    """Replace this process by the command. Returns only where that failed: the exit status, after a
-    line on stderr."""
+def execute(spec: SandboxSpec, ready: Callable[[], None]) -> tuple[int, str]:
+    """Replace this process by the command, after a call of ``ready``. Returns only where that failed: the
+    exit status, and the reason, which stands on stderr."""
     env = dict(item.split("=", 1) for item in spec.env if "=" in item)
     name = spec.args[0] if spec.args else ""
     path, reason, status = _look_up(name, env.get("PATH", DEFAULT_PATH))
@@ -147,14 +148,16 @@ def execute(spec: SandboxSpec) -> int:
             trampoline.Failure(number, _line(name, words), status) for number, words, status in _REFUSALS
         ]
         try:
+            ready()
             trampoline.execute(path, spec.args, env, failures)
             _refuse_magic_links(path)
             os.execve(path, spec.args, env)
         except (OSError, SandboxError) as e:
             number = e.errno or 0
             reason, status = next((words, code) for n, words, code in _REFUSALS if n in (number, 0))
-    os.write(2, _line(name, reason))
-    return status
+    line = _line(name, reason)
+    os.write(2, line)
+    return status, line.decode("utf-8", "surrogateescape").strip()
 
 
 def _look_up(name: str, path: str) -> tuple[str, str, int]:

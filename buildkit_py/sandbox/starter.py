@@ -43,10 +43,10 @@ class _Run:
         """Exit status; -1 while it runs."""
 
 
-def main(control: _socket.socket, mode: str, base_stub: str) -> NoReturn:
+def main(control: _socket.socket, mode: str, base_stub: str, *, orphan: bool = False) -> NoReturn:
     """Serve until the main process is gone."""
     try:
-        forked.settle((control.fileno(),))
+        forked.settle((control.fileno(),), dies_with_parent=not orphan)
         _serve(control, mode, base_stub)
     finally:
         os._exit(0)

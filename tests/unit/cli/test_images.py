@@ -86,7 +86,7 @@ def test_inspect(store: dict[str, Digest], capsys: Capture) -> None:
     assert output(capsys, "inspect", "-f", "{{json .Config.Labels}}", "lib") == '{"kind":"lib"}\n'
     assert output(capsys, "inspect", "--format={{.Id}}", store["lib"][7:19]) == store["lib"] + "\n"
     assert cli.main(["inspect", "missing"]) == 1
-    assert "no such image: missing" in capsys.readouterr().err
+    assert "no such container or image: missing" in capsys.readouterr().err
 
 
 def test_tag_and_rmi(store: dict[str, Digest], capsys: Capture) -> None:

@@ -15,6 +15,8 @@ from buildkit_py.engine import Engine
 from buildkit_py.engine.prune import Pruned, PruneRequest, kept_snapshots, prune, try_prune
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.linux.identity import Identity
+from buildkit_py.runtime.container import lock
+from tests.support.containers import config
 
 pytestmark = pytest.mark.needs("root")
 
@@ -103,18 +105,17 @@ def test_a_container_that_ended_goes_and_one_that_runs_keeps_its_image(store: St
     snapshot = store.layer(None, A)
     image = store.images.put(config_bytes({"architecture": "amd64", "os": "linux"}, [A]))
     made = [
-        store.containers.create(
-            name=name, image=image, ref="app", snapshot=snapshot, command="sh", remove=False
-        )
+        store.containers.create(config(store.containers.new_id(), name, image=image, snapshot=snapshot))
         for name in ("ended", "running")
     ]
-    store.containers.ended(made[0], 0)
+    held = lock(made[1].path)
     pruned = prune(store, EVERYTHING)
+    os.close(held)
     assert pruned.containers == (made[0].id,)
     assert [c.name for c in store.containers.list()] == ["running"]
     assert store.images.find(image).id == image
     assert [u.snapshot for u in store.snapshots.usage()] == [snapshot]
-    assert os.path.isdir(store.containers.path(made[1], "fs"))
+    assert os.path.isdir(made[1].part("fs"))
 
 
 def test_what_an_image_stands_on_is_forgotten_only_when_asked(store: Store) -> None:

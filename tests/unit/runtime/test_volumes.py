@@ -9,7 +9,7 @@ import pytest
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.request import MountSpec
-from buildkit_py.runtime.volumes import VolumeStore, image_volumes
+from buildkit_py.runtime.volumes import VolumeStore, image_volumes, named
 from buildkit_py.snapshot.dirtree import DirTree
 
 
@@ -47,12 +47,15 @@ def test_an_old_volume_is_left_as_it_is(store: VolumeStore, image: DirTree) -> N
     assert Path(second.source, "file").read_text() == "changed"
 
 
-def test_anonymous_volumes_are_told_for_removal(store: VolumeStore, image: DirTree) -> None:
-    one = store.mount(MountSpec("volume", "/data"), image)
-    two = store.mount(MountSpec("volume", "/elsewhere"), image)
-    assert one.source != two.source
-    assert [os.path.dirname(m.source) for m in (one, two)] == store.anonymous
+def test_anonymous_volumes_get_names(store: VolumeStore, image: DirTree) -> None:
+    given = (MountSpec("volume", "/data"), MountSpec("volume", "/elsewhere"), MountSpec("volume", "/x", "db"))
+    mounts, names = named(given)
+    assert [m.source for m in mounts] == [*names, "db"]
+    assert len({*names}) == 2
+    two = store.mount(mounts[1], image)
     assert os.listdir(two.source) == []
+    assert os.path.isdir(store.discard(names[1]))
+    assert not os.path.exists(two.source)
 
 
 def test_a_missing_host_directory_is_made(store: VolumeStore, image: DirTree, tmp_path: Path) -> None:

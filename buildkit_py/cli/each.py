@@ -1,0 +1,37 @@
+"""Commands that do the same to each of several containers, and go on after one that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from buildkit_py.cli import report
+from buildkit_py.errors import PybuildError
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
+    from buildkit_py.runtime.container import Container
+
+
+def each(
+    engine: Engine, names: Sequence[str], act: Callable[[Container], str | None], status: int = 0
+) -> int:
+    """Print what ``act`` returns, or the name where that is None; the exit status."""
+    for name in names:
+        try:
+            line = act(engine.containers.get(name))
+            print(name if line is None else line, flush=True)
+        except PybuildError as error:
+            report.show(error)
+            status = 1
+    return status
+
+
+def with_engine(names: Sequence[str], act: Callable[[Engine, Container], str | None]) -> int:
+    from buildkit_py.engine import Engine
+
+    engine = Engine()
+    try:
+        return each(engine, names, lambda container: act(engine, container))
+    finally:
+        engine.close()

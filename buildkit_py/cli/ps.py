@@ -1,0 +1,205 @@
+"""``pybuild ps``"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from buildkit_py.cli import listing, sizes
+from buildkit_py.cli.command import Args, Command, flag, option
+from buildkit_py.errors import UsageError
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
+    from buildkit_py.runtime.config import Config
+    from buildkit_py.runtime.container import Container
+    from buildkit_py.runtime.state import State
+
+HEADINGS = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "RunningFor": "CREATED",
+    "Status": "STATUS",
+    "Ports": "PORTS",
+    "Names": "NAMES",
+    "Size": "SIZE",
+    "CreatedAt": "CREATED AT",
+    "State": "STATE",
+    "Labels": "LABELS",
+    "Label": "LABEL",
+    "Mounts": "MOUNTS",
+    "Networks": "NETWORKS",
+    "LocalVolumes": "LOCAL VOLUMES",
+}
+COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+FILTERS = (
+    *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network"),
+    *("publish", "since", "status", "volume"),
+)
+LONGEST = 19
+"""Characters of a command that are shown."""
+
+
+def run(args: Args) -> int:
+    from buildkit_py.engine import Engine
+
+    engine = Engine()
+    try:
+        rows = chosen(engine, args)
+    finally:
+        engine.close()
+    if args.flag("quiet"):
+        for row in rows:
+            print(row["ID"])
+        return 0
+    columns = (*COLUMNS, "Size") if args.flag("size") else COLUMNS
+    listing.show(rows, HEADINGS, args.text("format"), columns)
+    return 0
+
+
+def chosen(engine: Engine, args: Args) -> list[dict[str, str]]:
+    wanted = listing.filters(args.texts("filters"), FILTERS)
+    last = int(args.text("last") or -1) if not args.flag("latest") else 1
+    everything = args.flag("all") or last > 0 or bool(wanted["status"] or wanted["exited"])
+    rows = []
+    containers = engine.containers.list()
+    for container in containers:
+        try:
+            state, config = container.state(), container.config()
+        except Exception:
+            # Removed between the two looks.
+            continue
+        if (everything or state.live) and kept(engine, container, config, state, wanted, containers):
+            row = fields(engine, container, config, state, whole=args.flag("no_trunc"))
+            if args.flag("size") or "Size" in args.text("format"):
+                row["Size"] = size_of(engine, container)
+            rows.append(row)
+        if len(rows) == last:
+            break
+    return rows
+
+
+def fields(
+    engine: Engine, container: Container, config: Config, state: State, *, whole: bool
+) -> dict[str, str]:
+    from buildkit_py.runtime import description
+
+    command = " ".join(config.command)
+    if not whole and len(command) > LONGEST + 1:
+        command = command[:LONGEST] + "…"
+    mounts = [m.source or m.target for m in config.mounts if m.kind != "tmpfs"]
+    labels = description.labels(config)
+    return {
+        "ID": container.id if whole else container.id[:12],
+        "Image": config.request.image,
+        "Command": f'"{command}"',
+        "RunningFor": sizes.age(config.created),
+        "CreatedAt": sizes.timestamp(config.created),
+        "Status": description.status_text(state, sizes.age),
+        "State": state.status,
+        "Ports": ports_text(engine, container, state),
+        "Names": container.name,
+        "Size": "",
+        "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
+        "Label": "",
+        "Mounts": ",".join(m if whole or len(m) <= 15 else m[:14] + "…" for m in mounts),
+        "Networks": ",".join(networks_of(config)),
+        "LocalVolumes": str(sum(m.kind == "volume" for m in config.mounts)),
+    }
+
+
+def ports_text(engine: Engine, container: Container, state: State) -> str:
+    """What is published, as ``0.0.0.0:8080->80/tcp``."""
+    known = engine.container_networks.load(container.id) if state.live else None
+    shown = []
+    for port in known.ports if known is not None else ():
+        address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
+        shown.append(f"{address}:{port.host}->{port.container}/{port.protocol}")
+    return ", ".join(shown)
+
+
+def networks_of(config: Config) -> list[str]:
+    return [network.name for network in config.request.networking.networks] or ["default"]
+
+
+def size_of(engine: Engine, container: Container) -> str:
+    """What it changed, and with its image's layers."""
+    from buildkit_py.snapshot.usage import measure
+
+    engine.enter()
+    own, _ = measure(container.part("fs"))
+    layers = engine.snapshots.chain(container.snapshot)
+    image = sum(engine.snapshots.measure(info.layer)[0] for info in layers)
+    return f"{sizes.size(own)} (virtual {sizes.size(own + image)})"
+
+
+def kept(
+    engine: Engine,
+    container: Container,
+    config: Config,
+    state: State,
+    wanted: dict[str, list[str]],
+    containers: list[Container],
+) -> bool:
+    from buildkit_py.runtime import description
+
+    def one_of(name: str, test: bool) -> bool:
+        return not wanted[name] or test
+
+    networks = set(networks_of(config))
+    volumes = {m.source for m in config.mounts} | {m.target for m in config.mounts}
+    health = state.health or "none"
+    return (
+        one_of("id", any(container.id.startswith(text) for text in wanted["id"]))
+        and one_of("name", any(text.lstrip("^/").rstrip("$") in container.name for text in wanted["name"]))
+        and one_of("status", state.status in wanted["status"])
+        and one_of("exited", state.status == "exited" and str(state.exit_code) in wanted["exited"])
+        and one_of("health", health in wanted["health"])
+        and one_of("volume", bool(volumes & set(wanted["volume"])))
+        and one_of("network", bool(networks & set(wanted["network"])))
+        and one_of("ancestor", any(_descends(engine, config, text) for text in wanted["ancestor"]))
+        and one_of("is-task", "false" in wanted["is-task"])
+        and listing.labelled(description.labels(config), wanted["label"])
+        and all(_age_of(containers, text) > container.created for text in wanted["before"])
+        and all(_age_of(containers, text) < container.created for text in wanted["since"])
+        and one_of("expose", any(_exposes(config, text) for text in wanted["expose"]))
+        and one_of("publish", any(text in ports_text(engine, container, state) for text in wanted["publish"]))
+    )
+
+
+def _descends(engine: Engine, config: Config, text: str) -> bool:
+    if config.request.image == text or config.image == text or config.image[7:].startswith(text):
+        return True
+    image = engine.images.match(text, "")
+    return image is not None and image.id == config.image
+
+
+def _exposes(config: Config, text: str) -> bool:
+    port = text if "/" in text else f"{text}/tcp"
+    return port in (config.image_config.get("ExposedPorts") or {})
+
+
+def _age_of(containers: list[Container], text: str) -> float:
+    for container in containers:
+        if container.name == text or container.id.startswith(text):
+            return container.created
+    raise UsageError(f"--filter: no such container: {text}")
+
+
+COMMAND = Command(
+    "ps",
+    "List containers.",
+    (
+        flag("-a", "--all", help="Those that don't run, too"),
+        option(
+            "-f", "--filter", name="filters", multiple=True, metavar="NAME=VALUE", help=", ".join(FILTERS)
+        ),
+        option("--format", metavar="FORMAT", help="table, json, or a template like '{{.ID}} {{.Names}}'"),
+        option("-n", "--last", metavar="NUMBER", help="The last ones that were created"),
+        flag("-l", "--latest", help="The last one that was created"),
+        flag("--no-trunc", help="Show whole ids and commands"),
+        flag("-q", "--quiet", help="Show ids only"),
+        flag("-s", "--size", help="Show what they take on disk"),
+    ),
+    run,
+)

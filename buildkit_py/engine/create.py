@@ -1,0 +1,101 @@
+"""``create``: a container from an image and a request; and the spec that it is started with."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from buildkit_py.engine.networking import mode_of
+from buildkit_py.errors import NotFoundError
+from buildkit_py.image.store import Image
+from buildkit_py.progress.events import Emit
+from buildkit_py.request import RunRequest
+from buildkit_py.runtime import events
+from buildkit_py.runtime.config import Config
+from buildkit_py.runtime.container import Container
+from buildkit_py.runtime.process import arguments, container_spec
+from buildkit_py.runtime.volumes import VolumeStore, image_volumes, named
+from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.snapshot.layertree import LayerTree
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
+
+
+def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
+    """A new container with its volumes. Raises PybuildError."""
+    engine.share()
+    image = find_image(engine, request, emit)
+    image_config = image.config.get("config") or {}
+    command = arguments(image_config, request)
+    mode_of(request.networking)
+    engine.enter()
+    snapshot = engine.sources.unpack(image.id, emit, "pull")
+    mounts, anonymous = named((*request.mounts, *image_volumes(image_config, request.mounts)))
+    config = Config(
+        id=engine.containers.new_id(),
+        name=request.name,
+        created=time.time(),
+        image=image.id,
+        snapshot=snapshot,
+        platform=image.platform,
+        request=request,
+        image_config=image_config,
+        command=command,
+        mounts=mounts,
+        anonymous=anonymous,
+    )
+    container = engine.containers.create(config)
+    engine.unshare()
+    try:
+        tree = engine.snapshots.tree(snapshot)
+        volumes = VolumeStore(engine.root)
+        for mount in mounts:
+            if mount.kind == "volume":
+                volumes.mount(mount, tree)
+        if not engine.overlay:
+            from buildkit_py.snapshot.merge import materialise
+
+            materialise(tree, container.part("fs"))
+    except BaseException:
+        engine.containers.remove(container)
+        raise
+    events.write(container.path, "create", config._replace(name=container.name))
+    return container
+
+
+def find_image(engine: Engine, request: RunRequest, emit: Emit) -> Image:
+    """The image in the store, pulled first where it isn't there or ``--pull=always`` asks for it."""
+    if request.pull != "always":
+        try:
+            return engine.images.find(request.image, request.platform)
+        except NotFoundError:
+            if request.pull == "never":
+                raise
+    resolved = engine.sources.resolve(request.image, request.platform, pull=True)
+    return engine.images.find(resolved.digest, request.platform)
+
+
+def spec(engine: Engine, container: Container, config: Config) -> SandboxSpec:
+    """What the container is started with, all but the network. Raises PybuildError."""
+    engine.enter()
+    volumes = VolumeStore(engine.root)
+    upper = container.part("fs")
+    lower = engine.snapshots.layers(config.snapshot)
+    tree = root_tree(engine, container, config)
+    made = container_spec(
+        config,
+        tree,
+        tuple(volumes.mount(mount, tree) for mount in config.mounts),
+        layers=lower,
+        upper=upper,
+        work=container.part("work"),
+    )
+    return made if engine.overlay else made._replace(tree=upper)
+
+
+def root_tree(engine: Engine, container: Container, config: Config) -> LayerTree:
+    """The container's files without its mounts, as they are now."""
+    upper = container.part("fs")
+    lower = engine.snapshots.layers(config.snapshot) if engine.overlay else ()
+    return LayerTree((upper, *lower), recorded=engine.identity.mode == "single")

@@ -1,0 +1,58 @@
+"""What containers have of the machine while they run: the one place where it is had and given back.
+
+Implements buildkit_py.runtime.hooks.Hooks. Made before the supervisor is forked, used in it: an engine, and
+with it the index, is opened there only, and only for a container that needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from buildkit_py.runtime.config import Config
+from buildkit_py.sandbox.spec import SandboxSpec
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
+    from buildkit_py.engine.networking import Connection
+
+
+class Resources:
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._connection: Connection | None = None
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from buildkit_py.engine import Engine
+
+        return Engine(self._root)
+
+    def set_up(
+        self, directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]
+    ) -> tuple[SandboxSpec, int]:
+        from buildkit_py.engine import networking
+
+        exposed = config.image_config.get("ExposedPorts") or ()
+        self._connection = networking.connect(
+            self._engine, config.id, config.request.networking, exposed, warn
+        )
+        return self._connection.fit(spec), self._connection.namespace
+
+    def tear_down(self, directory: str, config: Config) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+        elif _has_network(config):
+            self._engine.container_networks.ended(config.id)
+
+    def removed(self, config: Config) -> None:
+        if _has_network(config):
+            self._engine.container_networks.remove(config.id)
+
+
+def _has_network(config: Config) -> bool:
+    """Whether the index knows of its networks."""
+    networking = config.request.networking
+    return bool(networking.networks or networking.ports or networking.publish_all)

@@ -1,0 +1,139 @@
+"""A container as documents and lists describe it, by docker's field names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from buildkit_py.request import MountSpec
+from buildkit_py.runtime.config import Config
+from buildkit_py.runtime.container import Container
+from buildkit_py.runtime.log import FILE, stamp
+from buildkit_py.runtime.process import environment
+from buildkit_py.runtime.restart import parse
+from buildkit_py.runtime.state import State
+
+_NEVER = "0001-01-01T00:00:00Z"
+_NANO = 10**9
+
+
+def labels(config: Config) -> dict[str, str]:
+    return dict(config.image_config.get("Labels") or {}) | dict(config.request.labels)
+
+
+def document(container: Container, config: Config, state: State, root: str) -> dict[str, Any]:
+    """As ``docker inspect`` has it."""
+    request, image = config.request, config.image_config
+    return {
+        "Id": config.id,
+        "Created": stamp(int(config.created * _NANO)),
+        "Path": config.command[0],
+        "Args": list(config.command[1:]),
+        "State": state_document(state),
+        "Image": config.image,
+        "ResolvConfPath": "",
+        "LogPath": container.part(FILE),
+        "Name": "/" + config.name,
+        "RestartCount": state.restarts,
+        "Driver": "overlayfs",
+        "Platform": config.platform.partition("/")[0],
+        "HostConfig": _host_config(config),
+        "GraphDriver": {"Name": "overlayfs", "Data": {"UpperDir": container.part("fs")}},
+        "Mounts": [mount_document(mount, root) for mount in config.mounts],
+        "Config": {
+            "Hostname": request.networking.hostname or config.id[:12],
+            "User": request.user or image.get("User") or "",
+            "AttachStdin": "stdin" in request.attach,
+            "AttachStdout": "stdout" in request.attach,
+            "AttachStderr": "stderr" in request.attach,
+            "Tty": request.terminal,
+            "OpenStdin": request.interactive,
+            "StdinOnce": request.interactive and "stdin" in request.attach,
+            "Env": list(environment(image, request, "", config.id[:12])),
+            "Cmd": list(request.command) or image.get("Cmd"),
+            "Image": request.image,
+            "Volumes": image.get("Volumes"),
+            "WorkingDir": request.workdir or image.get("WorkingDir") or "",
+            "Entrypoint": list(request.entrypoint) if request.entrypoint else image.get("Entrypoint"),
+            "ExposedPorts": image.get("ExposedPorts") or {},
+            "Healthcheck": image.get("Healthcheck"),
+            "Labels": labels(config),
+            "StopSignal": request.stop_signal or image.get("StopSignal") or "SIGTERM",
+            "StopTimeout": request.stop_timeout,
+        },
+        "NetworkSettings": {"Ports": {}, "Networks": {}},
+    }
+
+
+def state_document(state: State) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "Status": state.status,
+        "Running": state.live,
+        "Paused": state.status == "paused",
+        "Restarting": state.status == "restarting",
+        "OOMKilled": state.oom_killed,
+        "Dead": False,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": _time(state.started),
+        "FinishedAt": _time(state.finished),
+    }
+    if state.health:
+        result["Health"] = {
+            "Status": state.health,
+            "FailingStreak": state.failing,
+            "Log": list(state.health_log),
+        }
+    return result
+
+
+def _time(seconds: float) -> str:
+    return stamp(int(seconds * _NANO)) if seconds else _NEVER
+
+
+def _host_config(config: Config) -> dict[str, Any]:
+    request = config.request
+    name, times = parse(request.restart)
+    return {
+        "Binds": [
+            f"{m.source}:{m.target}" + (":ro" if m.readonly else "")
+            for m in config.mounts
+            if m.kind != "tmpfs" and m.source not in config.anonymous
+        ]
+        or None,
+        "NetworkMode": request.networking.networks[0].name if request.networking.networks else "default",
+        "RestartPolicy": {"Name": name, "MaximumRetryCount": times},
+        "AutoRemove": request.remove,
+        "VolumesFrom": list(request.volumes_from) or None,
+        "ReadonlyRootfs": request.isolation.readonly,
+        "ShmSize": request.limits.shm_size or 64 << 20,
+        "Ulimits": [{"Name": n, "Soft": s, "Hard": h} for n, s, h in request.isolation.ulimits] or None,
+        "LogConfig": {"Type": "json-file", "Config": {}},
+    }
+
+
+def mount_document(mount: MountSpec, root: str) -> dict[str, Any]:
+    result = {
+        "Type": mount.kind,
+        "Source": f"{root}/volumes/{mount.source}/data" if mount.kind == "volume" else mount.source,
+        "Destination": mount.target,
+        "Mode": "ro" if mount.readonly else "",
+        "RW": not mount.readonly,
+        "Propagation": "rprivate" if mount.kind == "bind" else "",
+    }
+    return {"Type": mount.kind, "Name": mount.source, **result} if mount.kind == "volume" else result
+
+
+def status_text(state: State, age: Any) -> str:
+    """``Up 5 minutes (healthy)``, ``Exited (0) 3 hours ago``; ``age`` words a time."""
+    if state.status == "created":
+        return "Created"
+    if state.status == "exited":
+        return f"Exited ({state.exit_code}) {age(state.finished)}"
+    if state.status == "restarting":
+        return f"Restarting ({state.exit_code}) {age(state.finished)}"
+    up = age(state.started).removesuffix(" ago")
+    text = f"Up {up[:1].upper() + up[1:]}"
+    if state.health:
+        text += " (health: starting)" if state.health == "starting" else f" ({state.health})"
+    return text + (" (Paused)" if state.status == "paused" else "")

@@ -1,0 +1,566 @@
+"""The supervisor: the process that runs one container, from its start until it has ended for good.
+
+Forked from the command that starts the container, before that opens the index or starts a thread, and
+without an exec, so that it costs a millisecond; in a session of its own, with no stream of the command's.
+It holds the container's lock, its launcher (and with it the container: when the supervisor dies, the kernel
+ends the container), its streams and its log, and answers on the container's socket. It never opens the
+index: what it has to say stands in the container's directory.
+
+The command's end of the first connection (``Front``) is a client like those of the socket. Operations, by
+``op``, with what the answer holds:
+
+    start    (first connection only) directory, attach, size: then a spec follows; ``warning``s come first
+    attach   streams: names, as ``streams``, and pipes for them; later ``exit``
+    wait     later ``exit``
+    follow   ``log`` whenever the log grew, ``exit``
+    signal   signal: sends it; ``manual``: the restart policy is not to undo it
+    stop     signal, timeout (seconds, negative: for ever): answered when it has ended
+    resize   rows, columns
+    restart  signal, timeout: stop, then start with the spec given before
+
+On a connection of ``attach``, ``signal`` and ``resize`` are not answered.
+"""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from buildkit_py.errors import PybuildError, SandboxError
+from buildkit_py.linux import forked
+from buildkit_py.linux.identity import Identity
+from buildkit_py.runtime import config as configs
+from buildkit_py.runtime import container, control, events, state
+from buildkit_py.runtime.config import Config
+from buildkit_py.runtime.hooks import Hooks
+from buildkit_py.runtime.log import Log
+from buildkit_py.runtime.loop import Loop
+from buildkit_py.runtime.restart import Policy
+from buildkit_py.runtime.state import State
+from buildkit_py.runtime.streams import Streams
+from buildkit_py.sandbox import wire
+from buildkit_py.sandbox.launcher import Launcher, Running
+from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.snapshot.removal import remove_tree
+
+FAILED = 125
+
+
+class Front:
+    """The command's end of the connection to a supervisor that waits for its container."""
+
+    def __init__(self, conn: _socket.socket) -> None:
+        self.conn = conn
+
+    @classmethod
+    def fork(cls, launcher: Launcher, stubs: str, hooks: Hooks) -> Front:
+        """Make a supervisor, which takes an orphan launcher over; while the process has one thread, and the
+        index is closed."""
+        mine, theirs = control.pair()
+        if os.fork() == 0:
+            mine.close()
+            _main(theirs, launcher, stubs, hooks)
+        theirs.close()
+        launcher.close()
+        return cls(mine)
+
+    def start(
+        self,
+        directory: str,
+        mode: str,
+        spec: SandboxSpec,
+        attach: tuple[str, ...],
+        size: tuple[int, int],
+        warn: Callable[[str], None],
+    ) -> tuple[control.Message, list[int]]:
+        """Start the container; the answer, which may be an error. Raises PybuildError where there is none."""
+        message = {"op": "start", "directory": directory, "mode": mode, "attach": attach, "size": size}
+        control.send(self.conn, message)
+        wire.send_spec(self.conn, spec)
+        while True:
+            answer, fds = control.receive(self.conn)
+            if answer is None:
+                raise PybuildError("the container's supervisor has died")
+            if "warning" not in answer:
+                return answer, fds
+            warn(answer["warning"])
+
+    def close(self) -> None:
+        """Let it go: one that has no container ends."""
+        self.conn.close()
+
+
+def _main(conn: _socket.socket, launcher: Launcher, stubs: str, hooks: Hooks) -> NoReturn:
+    try:
+        _settle(conn.fileno(), launcher.fileno())
+        message, _ = control.receive(conn)
+        if message is not None:
+            if message["mode"] != launcher.mode:
+                launcher.close()
+                launcher = Launcher.start(Identity(message["mode"]), stubs_in=stubs)
+            _run(launcher, conn, message, hooks)
+        launcher.close()
+    except BaseException:
+        # There is nobody to tell any more.
+        pass
+    finally:
+        os._exit(0)
+
+
+def _settle(*kept: int) -> None:
+    """Let go of what belongs to the command: session, streams, descriptors, signals."""
+    forked.settle(kept, dies_with_parent=False)
+    gc.enable()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    os.chdir("/")
+    os.umask(0o022)
+
+
+def _run(launcher: Launcher, conn: _socket.socket, message: control.Message, hooks: Hooks) -> None:
+    directory: str = message["directory"]
+    spec = wire.receive_spec(conn)
+    lock = container.lock(directory)
+    if lock < 0:
+        control.send(conn, {"error": "the container is running already", "running": True})
+        return
+    supervisor = Supervisor(launcher, directory, lock, spec, hooks)
+    try:
+        supervisor.serve(conn, message)
+    except BaseException:
+        with open(os.open(f"{directory}/crash", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+            traceback.print_exc(file=f)
+        raise
+
+
+class _Client:
+    """A connection, and what it waits for."""
+
+    def __init__(self, conn: _socket.socket) -> None:
+        self.conn = conn
+        self.waits = False
+        """For the end of the container."""
+        self.follows = False
+        """For more in the log."""
+        self.attached = False
+
+
+class Supervisor:
+    def __init__(
+        self, launcher: Launcher, directory: str, lock: int, spec: SandboxSpec, hooks: Hooks
+    ) -> None:
+        self._launcher = launcher
+        self._hooks = hooks
+        self._directory = directory
+        self._lock = lock
+        self._listener = control.listen(directory)
+        self._spec = spec
+        self._loop = Loop()
+        self._config: Config = configs.read(directory)
+        self._state: State = state.read(directory)._replace(restarts=0, stopped=False, error="")
+        self._policy = Policy(self._config.request.restart)
+        self._log = Log(directory)
+        self._streams: Streams | None = None
+        self._running: Running | None = None
+        self._clients: dict[int, _Client] = {}
+        self._size = (0, 0)
+        self._starter: _Client | None = None
+        """The client that waits to hear whether the command could be executed."""
+        self._stopping = ""
+        """stop or restart, while the container is on its way out for that."""
+        self._done = False
+
+    # The whole of it
+
+    def serve(self, conn: _socket.socket, message: control.Message) -> None:
+        """Run the container until it has ended for good."""
+        self._loop.watch(self._listener.fileno(), self._accept)
+        self._watch_signals()
+        first = self._welcome(conn)
+        self._size = tuple(message["size"])
+        self._start(first, tuple(message["attach"]))
+        while not self._done:
+            self._loop.turn()
+        # Clients that are slow get what is left for them.
+        while self._streams is not None and self._streams.pending():
+            self._loop.turn()
+
+    def _watch_signals(self) -> None:
+        """The machine is going down, or somebody wants the supervisor gone: stop the container."""
+        ours, theirs = os.pipe()
+        os.set_blocking(theirs, False)
+        signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        self._loop.watch(ours, lambda _: self._signalled(ours))
+
+    def _signalled(self, fd: int) -> None:
+        os.read(fd, 64)
+        self._stop("stop", self._stop_signal(), self._stop_timeout())
+
+    # Starting
+
+    def _start(self, client: _Client | None, attach: tuple[str, ...]) -> None:
+        """Start the container; ``client`` is answered."""
+        request = self._config.request
+        streams = self._streams = Streams(
+            self._loop,
+            terminal=request.terminal,
+            interactive=request.interactive,
+            once="stdin" in request.attach,
+            size=self._size,
+            log=self._log,
+            logged=self._logged,
+        )
+        names, fds = streams.attach(attach) if attach else ((), ())
+        try:
+            spec, namespace = self._hooks.set_up(
+                self._directory, self._config, self._spec, lambda text: self._warn(client, text)
+            )
+            stdin, stdout, stderr = streams.given
+            self._running = self._launcher.run(
+                spec, stdin=stdin, stdout=stdout, stderr=stderr, namespace=namespace
+            )
+        except PybuildError as e:
+            self._failed(client, e)
+            return
+        finally:
+            streams.started()
+        if attach and client is not None:
+            client.waits = client.attached = True
+            self._tell(client, {"streams": names}, fds)
+        else:
+            self._starter = client
+        for fd in fds:
+            os.close(fd)
+        self._note(
+            status="running",
+            pid=self._running.pid,
+            started=time.time(),
+            finished=0.0,
+            exit_code=0,
+            oom_killed=False,
+            error="",
+        )
+        self._event("start")
+        self._loop.watch(self._running.fileno(), self._advance)
+
+    def _warn(self, client: _Client | None, text: str) -> None:
+        if client is not None:
+            self._tell(client, {"warning": text})
+
+    def _failed(self, client: _Client | None, error: PybuildError) -> None:
+        """It never came to the command."""
+        self._hooks.tear_down(self._directory, self._config)
+        if self._streams is not None:
+            self._streams.end()
+        ran = self._state.started > 0
+        self._note(status="exited" if ran else "created", pid=0, exit_code=FAILED, error=error.message)
+        for other in {client, *self._waiting()} - {None}:
+            assert other is not None
+            self._tell(other, {"error": error.message, "hint": error.hint})
+        self._finish(FAILED)
+
+    # Running
+
+    def _advance(self, events: int) -> None:
+        """The sandbox has something to say."""
+        assert self._running is not None
+        fd = self._running.fileno()
+        error: PybuildError | None = None
+        try:
+            status = self._running.advance()
+        except SandboxError as e:
+            status, error = FAILED, e
+        if status is None:
+            if self._running.refusal:
+                self._refused(self._running.refusal)
+            elif self._running.executing:
+                self._launched()
+            return
+        self._loop.forget(fd)
+        self._ended(status, error)
+
+    def _launched(self) -> None:
+        if self._starter is not None:
+            starter, self._starter = self._starter, None
+            self._tell(starter, {"pid": self._state.pid})
+
+    def _refused(self, line: str) -> None:
+        self._state = self._state._replace(error=line)
+
+    def _ended(self, status: int, error: PybuildError | None) -> None:
+        running, streams = self._running, self._streams
+        assert running is not None and streams is not None
+        self._running = None
+        self._loop.cancel(self._kill)
+        self._keep_owners(running)
+        streams.end()
+        self._log.flush()
+        self._hooks.tear_down(self._directory, self._config)
+        if error is not None:
+            self._failed_late(error)
+        ran = time.time() - self._state.started
+        self._state = self._state._replace(exit_code=status, finished=time.time(), pid=0)
+        self._event("die", exitCode=str(status))
+        if self._stopping == "restart":
+            self._stopping = ""
+            self._tell_waiting(status)
+            self._start(self._take_starter(), ())
+            return
+        delay = -1.0 if self._state.stopped or error else self._delay(status, ran)
+        if delay < 0:
+            self._note(status="exited")
+            self._finish(status)
+            return
+        self._note(status="restarting", restarts=self._state.restarts + 1)
+        self._tell_waiting(status)
+        self._loop.after(delay, self._restart)
+
+    def _delay(self, status: int, ran: float) -> float:
+        """Seconds until the restart policy, which may have been changed meanwhile, has it start again."""
+        if self._config.request.remove:
+            return -1.0
+        self._config = configs.read(self._directory)
+        self._policy = Policy(self._config.request.restart, self._policy.failures)
+        return self._policy.next(status, ran)
+
+    def _failed_late(self, error: PybuildError) -> None:
+        self._state = self._state._replace(error=error.message)
+        for client in [c for c in (self._take_starter(), *self._waiting()) if c is not None]:
+            client.waits = False
+            self._tell(client, {"error": error.message, "hint": error.hint})
+
+    def _restart(self) -> None:
+        self._start(None, ())
+
+    def _keep_owners(self, running: Running) -> None:
+        """What the container could only record goes beside its files (buildkit_py.snapshot.owners)."""
+        if not (running.owners or running.marked):
+            return
+        from buildkit_py.snapshot import owners
+
+        fs = f"{self._directory}/fs"
+        known = owners.load(fs) or owners.Owners()
+        known.update(running.owners)
+        known.marked = True
+        try:
+            known.save(owners.owners_path(fs))
+        except OSError:
+            # A full disk: owners of links are lost.
+            pass
+
+    # The end
+
+    def _finish(self, status: int) -> None:
+        """Nothing will run again: let go of the container, and tell who waits."""
+        self._done = True
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+        trash: list[str] = []
+        if self._config.request.remove:
+            trash = self._remove()
+        self._log.close()
+        os.close(self._lock)
+        starter = self._take_starter()
+        if starter is not None:
+            if self._state.error:
+                self._tell(starter, {"error": self._state.error, "exit": status})
+            else:
+                self._tell(starter, {"pid": 0})
+        self._tell_waiting(status)
+        for path in trash:
+            try:
+                remove_tree(path)
+            except OSError:
+                # A prune tries again.
+                pass
+
+    def _remove(self) -> list[str]:
+        """``--rm``: gone for everybody at once; what is to be deleted."""
+        gone = []
+        if self._config.anonymous:
+            from buildkit_py.runtime.volumes import VolumeStore
+
+            volumes = VolumeStore(os.path.dirname(os.path.dirname(self._directory)))
+            gone = [volumes.discard(name) for name in self._config.anonymous]
+        try:
+            gone.append(container.discard(self._directory))
+        except OSError:
+            return gone
+        self._hooks.removed(self._config)
+        self._event("destroy")
+        return gone
+
+    # Clients
+
+    def _accept(self, events: int) -> None:
+        fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+        self._welcome(_socket.socket(fileno=fd))
+
+    def _welcome(self, conn: _socket.socket) -> _Client:
+        client = _Client(conn)
+        self._clients[conn.fileno()] = client
+        self._loop.watch(conn.fileno(), lambda _: self._hear(client))
+        return client
+
+    def _hear(self, client: _Client) -> None:
+        message, fds = control.receive(client.conn)
+        for fd in fds:
+            os.close(fd)
+        if message is None:
+            self._dismiss(client)
+            return
+        operation = getattr(self, "_do_" + str(message.get("op")), None)
+        if operation is None:
+            self._tell(client, {"error": f"the container's supervisor doesn't know {message.get('op')!r}"})
+            return
+        try:
+            operation(client, message)
+        except PybuildError as e:
+            self._tell(client, {"error": e.message, "hint": e.hint})
+
+    def _dismiss(self, client: _Client) -> None:
+        fd = client.conn.fileno()
+        if fd >= 0:
+            self._loop.forget(fd)
+            self._clients.pop(fd, None)
+            client.conn.close()
+        if self._starter is client:
+            self._starter = None
+
+    def _tell(self, client: _Client, message: control.Message, fds: tuple[int, ...] = ()) -> None:
+        try:
+            control.send(client.conn, message, fds)
+        except OSError:
+            # Gone; the loop will hear of it.
+            pass
+
+    def _waiting(self) -> list[_Client]:
+        return [client for client in self._clients.values() if client.waits]
+
+    def _tell_waiting(self, status: int) -> None:
+        for client in self._waiting():
+            client.waits = False
+            self._tell(client, {"exit": status})
+
+    def _take_starter(self) -> _Client | None:
+        starter, self._starter = self._starter, None
+        return starter
+
+    # Operations
+
+    def _do_attach(self, client: _Client, message: control.Message) -> None:
+        if self._streams is None or self._running is None:
+            raise PybuildError("the container is between two runs", hint="try again in a moment")
+        names, fds = self._streams.attach(tuple(message["streams"]))
+        client.waits = client.attached = True
+        self._tell(client, {"streams": names, "terminal": self._config.request.terminal}, fds)
+        for fd in fds:
+            os.close(fd)
+        self._event("attach")
+
+    def _do_wait(self, client: _Client, message: control.Message) -> None:
+        client.waits = True
+
+    def _do_follow(self, client: _Client, message: control.Message) -> None:
+        client.follows = client.waits = True
+        client.conn.setblocking(False)
+        self._tell(client, {"log": True})
+
+    def _do_resize(self, client: _Client, message: control.Message) -> None:
+        self._size = (message["rows"], message["columns"])
+        if self._streams is not None:
+            self._streams.resize(*self._size)
+        if not client.attached:
+            self._tell(client, {})
+
+    def _do_signal(self, client: _Client, message: control.Message) -> None:
+        number = int(message["signal"])
+        if message.get("manual"):
+            self._state = self._state._replace(stopped=True)
+            self._loop.cancel(self._restart)
+            self._event("kill", signal=str(number))
+        if self._running is not None:
+            self._running.kill(number)
+        elif message.get("manual"):
+            self._end_wait_for_restart()
+        if not client.attached:
+            self._tell(client, {})
+
+    def _do_stop(self, client: _Client, message: control.Message) -> None:
+        client.waits = True
+        self._stop("stop", *self._means(message))
+
+    def _do_restart(self, client: _Client, message: control.Message) -> None:
+        if self._running is None:
+            self._loop.cancel(self._restart)
+            self._start(client, ())
+            return
+        self._starter = client
+        self._stop("restart", *self._means(message))
+
+    def _means(self, message: control.Message) -> tuple[int, float]:
+        """Signal and timeout of a request, by default the container's."""
+        number = message.get("signal") or self._stop_signal()
+        timeout = message.get("timeout")
+        return number, self._stop_timeout() if timeout is None else timeout
+
+    def _stop(self, kind: str, number: int, timeout: float) -> None:
+        self._stopping = kind
+        if kind == "stop":
+            self._state = self._state._replace(stopped=True)
+        if self._running is None:
+            self._loop.cancel(self._restart)
+            self._end_wait_for_restart()
+            return
+        self._event("kill", signal=str(number))
+        self._running.kill(number)
+        if timeout >= 0:
+            self._loop.after(timeout, self._kill)
+
+    def _end_wait_for_restart(self) -> None:
+        self._note(status="exited")
+        self._finish(self._state.exit_code)
+
+    def _kill(self) -> None:
+        if self._running is not None and self._stopping:
+            self._running.kill(signal.SIGKILL)
+
+    def _stop_signal(self) -> int:
+        from buildkit_py.runtime.signals import number_of
+
+        request = self._config.request
+        return number_of(request.stop_signal or self._config.image_config.get("StopSignal") or "TERM")
+
+    def _stop_timeout(self) -> float:
+        timeout = self._config.request.stop_timeout
+        return 10.0 if timeout is None else float(timeout)
+
+    # What is written down
+
+    def _logged(self) -> None:
+        for client in self._clients.values():
+            if client.follows:
+                try:
+                    control.send(client.conn, {"log": True})
+                except OSError:
+                    # It has word already, or is gone.
+                    pass
+
+    def _note(self, **changes: Any) -> None:
+        self._state = self._state._replace(**changes)
+        try:
+            state.write(self._directory, self._state)
+        except OSError:
+            # Nobody can be told on a disk that takes nothing at all; the lock still says whether it runs.
+            pass
+
+    def _event(self, action: str, **attributes: str) -> None:
+        events.write(self._directory, action, self._config, **attributes)

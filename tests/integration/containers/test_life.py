@@ -1,0 +1,182 @@
+"""The life of a container, as every kind of user: what each command does, and what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.runner import Pybuild
+
+UNTIL_TERM = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
+
+
+def state(pybuild: Pybuild, name: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(pybuild("inspect", "-f", "{{json .State}}", name).stdout)
+    return found
+
+
+def ready(pybuild: Pybuild, name: str) -> None:
+    """Wait until the container has written its first line."""
+    with pybuild.start("logs", "-f", name) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
+        process.kill()
+
+
+def test_from_create_to_rm(pybuild: Pybuild) -> None:
+    created = pybuild("create", "--name", "web", "busybox", "sh", "-c", UNTIL_TERM).stdout.strip()
+    assert len(created) == 64
+    assert state(pybuild, "web")["Status"] == "created"
+    assert pybuild("ps", "-q").stdout == ""
+    assert pybuild("ps", "-aq", "--no-trunc").stdout.strip() == created
+    assert pybuild("start", "web").stdout == "web\n"
+    ready(pybuild, "web")
+    running = state(pybuild, "web")
+    assert running["Running"] is True
+    assert os.path.isdir(f"/proc/{running['Pid']}")
+    assert pybuild("ps", "--format", "{{.Names}} {{.State}}").stdout == "web running\n"
+    assert "is running" in pybuild("rm", "web", status=1).stderr
+    assert pybuild("stop", "web").stdout == "web\n"
+    assert state(pybuild, "web")["ExitCode"] == 7
+    assert pybuild("wait", "web").stdout == "7\n"
+    assert pybuild("stop", "web").stdout == "web\n"
+    assert "not running" in pybuild("kill", "web", status=1).stderr
+    pybuild("restart", "web")
+    assert state(pybuild, "web")["Running"] is True
+    pybuild("kill", "web")
+    assert pybuild("wait", "web").stdout == "137\n"
+    assert pybuild("rm", "web").stdout == "web\n"
+    assert pybuild("ps", "-aq").stdout == ""
+    assert "no such container" in pybuild("rm", "web", status=1).stderr
+
+
+def test_files_stay_from_run_to_run(pybuild: Pybuild) -> None:
+    pybuild("run", "--name", "keeper", "busybox", "sh", "-c", "cat /kept; echo more >> /kept")
+    assert pybuild("start", "-a", "keeper").stdout == "more\n"
+    assert pybuild("start", "-a", "keeper").stdout == "more\nmore\n"
+    pybuild("rm", "keeper")
+
+
+def test_detached_output_is_in_the_log_and_apart(pybuild: Pybuild) -> None:
+    name = pybuild("run", "-d", "busybox", "sh", "-c", "echo out; echo err >&2; echo last").stdout.strip()
+    assert pybuild("wait", name).stdout == "0\n"
+    logs = pybuild("logs", name)
+    assert (logs.stdout, logs.stderr) == ("out\nlast\n", "err\n")
+    assert pybuild("logs", "--tail", "0", name).text == ""
+    assert pybuild("logs", "--tail", "2", name).text in ("last\nerr\n", "out\nlast\n")
+    pybuild("rm", name)
+    name = pybuild("run", "-d", "busybox", "sh", "-c", "echo first; sleep 0.1; echo last").stdout.strip()
+    pybuild("wait", name)
+    stamped = pybuild("logs", "-t", "-n", "1", name).stdout
+    time, _, text = stamped.partition(" ")
+    assert text == "last\n" and time.endswith("Z")
+    assert pybuild("logs", "--since", time, name).text == "last\n"
+    assert "last" not in pybuild("logs", "--until", "2000-01-01", name).text
+    pybuild("rm", name)
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_a_command_that_isnt_there(pybuild: Pybuild, detached: bool) -> None:
+    flags = ["-d"] if detached else []
+    result = pybuild("run", "--rm", *flags, "busybox", "no-such-command", status=127)
+    assert "no-such-command" in result.stderr and "not found" in result.stderr
+    assert pybuild("ps", "-aq").stdout == ""
+
+
+def test_exit_statuses(me: Pybuild) -> None:
+    me("run", "--rm", "busybox", "sh", "-c", "exit 3", status=3)
+    me("run", "--rm", "busybox", "sh", "-c", "kill -9 $$ ; sleep 1; exit 4", status=4)
+    me("run", "--rm", "busybox", "/etc", status=126)
+    me("run", "--rm", "--no-such-option", "busybox", status=125)
+    me("run", "--rm", "-u", "nobody-knows", "busybox", "true", status=125)
+    assert me("ps", "-aq").stdout == ""
+
+
+def test_rm_is_gone_with_its_volumes_and_its_name(pybuild: Pybuild) -> None:
+    for _ in range(2):
+        pybuild("run", "--rm", "--name", "once", "-v", "/data", "busybox", "touch", "/data/x")
+    assert pybuild("ps", "-aq").stdout == ""
+    assert os.listdir(pybuild.store / "volumes") == []
+
+
+def test_two_at_once(pybuild: Pybuild) -> None:
+    """Two starts, and two removals, of one container at the same moment."""
+    pybuild("create", "--name", "web", "busybox", "sh", "-c", UNTIL_TERM)
+    starts = [pybuild.start("start", "web") for _ in range(2)]
+    assert [process.wait() for process in starts] == [0, 0], [p.stderr.read() for p in starts if p.stderr]
+    for process in starts:
+        process.communicate()
+    assert pybuild("logs", "web").stdout.count("ready") <= 1
+    removals = [pybuild.start("rm", "-f", "web") for _ in range(2)]
+    for process in removals:
+        process.communicate()
+    assert [process.returncode for process in removals] == [0, 0]
+    assert pybuild("ps", "-aq").stdout == ""
+
+
+def supervisor_of(pybuild: Pybuild, name: str) -> int:
+    """The process that holds the container's lock."""
+    place = Path(pybuild("inspect", "-f", "{{.LogPath}}", name).stdout.strip()).with_name("lock")
+    number = os.stat(place).st_ino
+    for entry in os.listdir("/proc"):
+        try:
+            for fd in os.listdir(f"/proc/{entry}/fd") if entry.isdigit() else ():
+                if os.stat(f"/proc/{entry}/fd/{fd}").st_ino == number:
+                    return int(entry)
+        except OSError:
+            continue
+    raise AssertionError("nobody has the lock")
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_the_supervisor_is_killed(pybuild: Pybuild, removed: bool) -> None:
+    flags = ["--rm"] if removed else []
+    pybuild("run", "-d", *flags, "--name", "web", "busybox", "sh", "-c", UNTIL_TERM)
+    ready(pybuild, "web")
+    pid = state(pybuild, "web")["Pid"]
+    pidfd = os.pidfd_open(int(str(pid)))
+    os.kill(supervisor_of(pybuild, "web"), signal.SIGKILL)
+    _gone(pidfd)
+    found = state(pybuild, "web")
+    assert (found["Status"], found["ExitCode"], found["Pid"]) == ("exited", 137, 0)
+    assert "supervisor was killed" in str(found["Error"])
+    assert pybuild("start", "web").stdout == "web\n"
+    ready(pybuild, "web")
+    pybuild("rm", "-f", "web")
+
+
+def _gone(pidfd: int) -> None:
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(10_000), "the container outlives its supervisor"
+    os.close(pidfd)
+
+
+def test_the_first_process_is_killed(pybuild: Pybuild) -> None:
+    pybuild("run", "-d", "--name", "web", "busybox", "sh", "-c", UNTIL_TERM)
+    os.kill(int(str(state(pybuild, "web")["Pid"])), signal.SIGKILL)
+    assert pybuild("wait", "web").stdout == "137\n"
+    assert state(pybuild, "web")["Status"] == "exited"
+    pybuild("rm", "web")
+
+
+def test_restart_policies(pybuild: Pybuild) -> None:
+    pybuild(
+        "run", "-d", "--name", "again", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo x; exit 1"
+    )
+    logs = pybuild("logs", "-f", "again").stdout
+    assert pybuild("wait", "again").stdout == "1\n"
+    assert logs.count("x") == 3 or pybuild("logs", "again").stdout.count("x") == 3
+    assert pybuild("inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "again").stdout == "2 exited\n"
+    pybuild("rm", "again")
+    pybuild("run", "-d", "--name", "always", "--restart", "always", "busybox", "sh", "-c", UNTIL_TERM)
+    ready(pybuild, "always")
+    pybuild("stop", "always")
+    assert state(pybuild, "always")["Status"] == "exited"
+    pybuild("rm", "always")
