@@ -250,10 +250,10 @@ class ContainerStore:
 
     @staticmethod
     def _check_name(name: str) -> None:
-        if len(name) < 2 or name[0] in "_.-" or not _NAME.issuperset(name):
+        if not name or name[0] in "_.-" or not _NAME.issuperset(name):
             raise PybuildError(
                 f"{name!r} is no name for a container",
-                hint="two or more letters, digits, '_', '.' and '-'; the first one a letter or digit",
+                hint="letters, digits, '_', '.' and '-'; the first one a letter or digit",
             )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 from buildkit_py.digest import Digest, SnapshotID, of_bytes
 from buildkit_py.request import RunRequest
 from buildkit_py.runtime.config import Config
+from tests.support.runner import Pybuild
 
 IMAGE = of_bytes(b"image")
 
@@ -31,3 +34,17 @@ def config(
         image_config={},
         command=("sh",),
     )
+
+
+def supervisor_of(pybuild: Pybuild, name: str) -> int:
+    """The process that holds the container's lock."""
+    place = Path(pybuild("inspect", "-f", "{{.LogPath}}", name).stdout.strip()).with_name("lock")
+    number = os.stat(place).st_ino
+    for entry in os.listdir("/proc"):
+        try:
+            for fd in os.listdir(f"/proc/{entry}/fd") if entry.isdigit() else ():
+                if os.stat(f"/proc/{entry}/fd/{fd}").st_ino == number:
+                    return int(entry)
+        except OSError:
+            continue
+    raise AssertionError("nobody has the lock")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
+from tests.support.containers import supervisor_of
 from tests.support.runner import Pybuild
 
 UNTIL_TERM = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"
@@ -116,20 +116,6 @@ def test_two_at_once(pybuild: Pybuild) -> None:
         process.communicate()
     assert [process.returncode for process in removals] == [0, 0]
     assert pybuild("ps", "-aq").stdout == ""
-
-
-def supervisor_of(pybuild: Pybuild, name: str) -> int:
-    """The process that holds the container's lock."""
-    place = Path(pybuild("inspect", "-f", "{{.LogPath}}", name).stdout.strip()).with_name("lock")
-    number = os.stat(place).st_ino
-    for entry in os.listdir("/proc"):
-        try:
-            for fd in os.listdir(f"/proc/{entry}/fd") if entry.isdigit() else ():
-                if os.stat(f"/proc/{entry}/fd/{fd}").st_ino == number:
-                    return int(entry)
-        except OSError:
-            continue
-    raise AssertionError("nobody has the lock")
 
 
 @pytest.mark.parametrize("removed", [False, True])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 
 import pytest
 
 from tests.integration.network.conftest import Host, ask, free_port, served
+from tests.support.containers import supervisor_of
 
 pytestmark = pytest.mark.needs("overlay", "user-namespaces", "seccomp", "slirp4netns")
 
@@ -77,11 +79,11 @@ def test_port_tells_where(host: Host) -> None:
         assert "no port 8/tcp" in host("port", "c", "8", status=1).stderr
 
 
-def test_nothing_is_left_when_the_run_is_killed(host: Host) -> None:
+def test_nothing_is_left_when_the_supervisor_is_killed(host: Host) -> None:
     port = free_port()
-    with host.running("-p", f"{port}:7", "busybox", "sh", "-c", ECHO) as process:
+    with host.running("--name", "c", "-p", f"{port}:7", "busybox", "sh", "-c", ECHO) as process:
         assert ask(port, b"x") == b"x"
-        process.kill()
+        os.kill(supervisor_of(host, "c"), signal.SIGKILL)
         process.wait(10)
     # What is left behind fails the test by itself (tests.support.leaks); the port is free again.
     with host.running("-p", f"{port}:7", "busybox", "sh", "-c", ECHO):

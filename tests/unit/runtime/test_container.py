@@ -56,7 +56,7 @@ def test_a_taken_name_is_refused(store: ContainerStore) -> None:
     assert [n for n in os.listdir(os.path.dirname(store.list()[0].path)) if n.startswith(".new")] == []
 
 
-@pytest.mark.parametrize("name", ["a", "-x", "a b", "a/b", "../x", ".hidden", "ä1"])
+@pytest.mark.parametrize("name", ["-x", "a b", "a/b", "../x", ".hidden", "ä1"])
 def test_what_is_no_name_is_refused(store: ContainerStore, name: str) -> None:
     with pytest.raises(PybuildError, match="is no name"):
         create(store, name)
