@@ -13,8 +13,6 @@ from buildkit_py.request import BuildRequest, BuildResult, CacheSpec, Output, Se
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet")
 CALLS = ("build", "check", "outline", "targets")
 FORMATS = ("text", "json")
-OUTPUTS = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
-NEEDS_DEST = ("local", "tar", "oci")
 
 
 def translate(args: Args) -> BuildRequest:
@@ -79,37 +77,22 @@ def method(args: Args) -> tuple[str, str]:
 
 
 def outputs(args: Args) -> tuple[Output, ...]:
-    result = [output(text) for text in args.texts("outputs")]
+    result: list[Output] = []
+    if args.texts("outputs"):
+        from buildkit_py.exporter.spec import parse_output
+
+        result += map(parse_output, args.texts("outputs"))
     if args.flag("push"):
         result.append(Output("image", (("push", "true"),)))
     if args.flag("load"):
         result.append(Output("docker"))
-    if sum(o.get("dest") == "-" for o in result) > 1:
+    if sum(to_stdout(o) for o in result) > 1:
         raise UsageError("more than one --output goes to stdout", hint="give the others a dest=FILE")
     return tuple(result)
 
 
-def output(text: str) -> Output:
-    """One ``-o``: ``type=KIND,key=value…``, a directory, or ``-`` for a tar on stdout."""
-    if text == "-":
-        return Output("tar", (("dest", "-"),))
-    if "=" not in text:
-        return Output("local", (("dest", text),))
-    attributes = values.attributes(text, "--output")
-    kind = attributes.pop("type", "")
-    if not kind:
-        raise UsageError(f"--output: '{text}' has no type=", hint="one of " + ", ".join(OUTPUTS))
-    if kind not in OUTPUTS:
-        raise UsageError(f"--output: unknown type '{kind}'", hint="one of " + ", ".join(OUTPUTS))
-    if kind in NEEDS_DEST and not attributes.get("dest"):
-        what = "DIRECTORY" if kind == "local" else "FILE"
-        raise UsageError(f"--output: type={kind} needs dest={what}", hint=f"-o type={kind},dest={what}")
-    if kind == "local" and attributes.get("dest") == "-":
-        raise UsageError("--output: type=local can't go to stdout", hint="-o - writes a tar")
-    if kind == "registry":
-        kind = "image"
-        attributes.setdefault("push", "true")
-    return Output(kind, tuple(attributes.items()))
+def to_stdout(output: Output) -> bool:
+    return output.get("dest") == "-" or (output.kind in ("oci", "tar") and not output.get("dest"))
 
 
 def secret(text: str) -> SecretSpec:
@@ -167,7 +150,7 @@ def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
 def run(args: Args) -> int:
     request = translate(args)
     quiet = args.flag("quiet")
-    if any(o.get("dest") == "-" for o in request.outputs) and sys.stdout.isatty():
+    if any(map(to_stdout, request.outputs)) and sys.stdout.isatty():
         raise UsageError("an archive is not written to a terminal", hint="redirect stdout, or give dest=FILE")
     from buildkit_py.cli.session import Session
 
@@ -230,7 +213,11 @@ COMMAND = Command(
             help="Allow network.host, security.insecure, device[=NAME]",
         ),
         option(
-            "--annotation", name="annotations", multiple=True, metavar="KEY=VALUE", help="Annotate the image"
+            "--annotation",
+            name="annotations",
+            multiple=True,
+            metavar="[TYPE:]KEY=VALUE",
+            help="Annotate the manifest, or index, …: docs/outputs.md",
         ),
         option(
             "--build-arg",

@@ -67,6 +67,9 @@ class Resolver:
 
 
 _YES = ("true", "1")
+_TRUE = ("1", "t", "true")
+MULTI_PLATFORM = "BUILDKIT_MULTI_PLATFORM"
+"""The build argument that asks for an index of one platform."""
 INLINE_CACHE = "BUILDKIT_INLINE_CACHE"
 """The build argument that asks for --cache-to type=inline."""
 _SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "client directory"}
@@ -75,7 +78,9 @@ _SHOWN = {"oci": "oci image format", "docker": "docker image format", "local": "
 def refuse(request: BuildRequest) -> None:
     """Refuse by name what this version can't do, and names that no image can have. Raises UsageError."""
     if request.annotations:
-        raise UsageError("--annotation is not supported yet", hint="leave it out")
+        from buildkit_py.engine.outputs import check
+
+        check(request)
     rewrites = any(o.get("rewrite-timestamp") in _YES for o in request.outputs)
     if rewrites and not dict(request.build_args).get("SOURCE_DATE_EPOCH"):
         raise UsageError("rewrite-timestamp needs a time", hint="give --build-arg SOURCE_DATE_EPOCH=SECONDS")
@@ -290,36 +295,34 @@ class Build:
         attributes.pop("rewrite-timestamp", "")
         if output.kind == "cacheonly":
             return result
-        if (output.kind == "image" and not attributes) or (output.kind == "docker" and not dest):
-            return result._replace(names=self.keep(products, vertex))
+        plain = not attributes and not dest and not self.request.annotations
+        if output.kind in ("image", "docker") and plain and not self.is_index(products):
+            return result._replace(names=self.keep(products[0], vertex))
         from buildkit_py import exporter
-        from buildkit_py.exporter.spec import OutputSpec
+        from buildkit_py.engine.outputs import spec_for
 
         self.engine.enter()
-        spec = OutputSpec(output.kind, dest, attributes)
+        spec = spec_for(self.request, output, index=self.is_index(products))
         told = exporter.export(spec, products, self.engine.stores, self.emit, vertex)
         names_told = tuple(n for n in told.get("image.name", "").split(",") if n)
         return result._replace(
             digest=told.get("containerimage.digest", result.digest), names=names_told or result.names
         )
 
-    def keep(self, products: tuple[Product, ...], vertex: str) -> tuple[str, ...]:
+    def is_index(self, products: tuple[Product, ...]) -> bool:
+        """Whether the result is an index of platforms, be it of one."""
+        return len(products) > 1 or dict(self.request.build_args).get(MULTI_PLATFORM, "").lower() in _TRUE
+
+    def keep(self, product: Product, vertex: str) -> tuple[str, ...]:
         """Put the image in the store and name it, without loading what other exporters need."""
-        ids = [self.engine.images.put(made.config) for made in products]
-        for image_id in ids:
-            self._done(vertex, f"writing image {image_id}")
-        names = self.name_images(ids)
+        images = self.engine.images
+        image_id = images.put(product.config)
+        self._done(vertex, f"writing image {image_id}")
+        names = [images.tag(name, image_id) for name in self.request.tags]
         for name in names:
+            images.annotate(name, ())
             self._done(vertex, f"naming to {name}")
         return tuple(names)
-
-    def name_images(self, ids: list[Digest]) -> list[str]:
-        if len(ids) == 1:
-            return [self.engine.images.tag(name, ids[0]) for name in self.request.tags]
-        from buildkit_py.exporter.image import name_all
-
-        images = [image for image in map(self.engine.images.by_id, ids) if image is not None]
-        return name_all(self.engine.images, images, self.request.tags)
 
     def _done(self, vertex: str, text: str) -> None:
         self.emit(StatusEvent(vertex, text, started=time.time(), completed=time.time()))

@@ -15,6 +15,7 @@ from buildkit_py.progress.events import Emit, VertexEvent
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
+    from buildkit_py.exporter.spec import Packing
 
 
 class _Step:
@@ -48,22 +49,34 @@ def push(engine: Engine, ref: str, emit: Emit) -> Digest:
     from buildkit_py.exporter.push import push, push_index
 
     engine.share()
-    images = engine.images.platforms(ref)
+    images, packing, is_index = meaning(engine, ref)
     engine.enter()
     with _Step(emit, f"pushing {ref}") as vertex:
-        if len(images) > 1:
-            return push_index(images, ref, engine.stores, emit, vertex)
-        return push(images[0], ref, engine.stores, emit, vertex)
+        if is_index:
+            return push_index(images, ref, engine.stores, emit, vertex, packing)
+        return push(images[0], ref, engine.stores, emit, vertex, packing)
+
+
+def meaning(engine: Engine, ref: str) -> tuple[list[Image], Packing, bool]:
+    """The images that a name means, how they go out under it, and whether as an index."""
+    from buildkit_py.exporter.annotations import Annotation
+    from buildkit_py.exporter.spec import Packing
+
+    images = engine.images.platforms(ref)
+    annotations = tuple(Annotation(*row) for row in engine.images.annotations(ref))  # type: ignore[arg-type]
+    return images, Packing(annotations=annotations), len(images) > 1 or engine.images.means_own_index(ref)
 
 
 def save(engine: Engine, names: Sequence[str], dest: str, form: str) -> None:
     """Write images as one archive; ``form`` is docker or oci, ``dest`` a file or ``-``."""
-    from buildkit_py.exporter.save import save
+    from buildkit_py.exporter.save import Wanted, save
 
     engine.share()
-    found = [(engine.images.platforms(name), name) for name in names]
+    wanted = []
+    for name in names:
+        images, packing, is_index = meaning(engine, name)
+        wanted.append(Wanted(images, _named(images[0], name), packing, is_index))
     engine.enter()
-    wanted = [(images, _named(images[0], name)) for images, name in found]
     save(wanted, dest, engine.stores, docker=form == "docker")
 
 

@@ -76,8 +76,5 @@ def export(
     """
     from importlib import import_module
 
-    from buildkit_py.exporter.spec import checked
-
-    spec = checked(spec)
     module = cast(_Module, import_module(EXPORTERS[spec.kind].module))
     return module.export(spec, products, stores, emit, vertex)

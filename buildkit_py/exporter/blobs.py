@@ -37,13 +37,18 @@ class Layer(NamedTuple):
     """What it is known to be as a blob; None: it has not left so far."""
 
 
-def layers_of(image: Image, stores: Stores, method: Method | None = None) -> list[Layer]:
-    """The layers of an image, bottom first. ``method``: the compression that is asked for (None: any)."""
-    if image.manifest is not None:
+def layers_of(
+    image: Image, stores: Stores, method: Method | None = None, *, force: bool = False
+) -> list[Layer]:
+    """The layers of an image, bottom first. ``method``: the compression that is asked for (None: any).
+
+    ``force``: as in ``known_blob``; else an image that came with a manifest has the blobs that it names.
+    """
+    if image.manifest is not None and not force:
         return [Layer(each.diff_id, each.chain_id, each.blob) for each in stores.sources.layers(image)]
     chains = chain_ids(image.diff_ids)
     layers = [Layer(d, chain, None) for d, chain in zip(image.diff_ids, chains, strict=True)]
-    return [layer._replace(blob=known_blob(layer, stores, method)) for layer in layers]
+    return [layer._replace(blob=known_blob(layer, stores, method, force=force)) for layer in layers]
 
 
 def known_blob(
@@ -87,10 +92,12 @@ def write_blob(
         return _write_snapshot(layer, stores, write, method, level)
     if layer.blob is not None and stores.sources.ensure_blob(layer.blob):
         return _write_stored(layer.blob, stores, write)
-    if layer.blob is None and force:
-        blob = stores.images.layer_blob(layer.diff_id, PREFERENCE)
-        if blob is not None and stores.sources.ensure_blob(blob):
-            return _write_again(layer, blob, stores, write, method, level)
+    if layer.blob is not None or force:
+        # A blob that we made went out and was not kept; what it was made of is still to be had.
+        for kind in PREFERENCE:
+            blob = stores.images.layer_blob(layer.diff_id, (kind,))
+            if blob is not None and blob != layer.blob and stores.sources.ensure_blob(blob):
+                return _write_again(layer, blob, stores, write, method, level)
     raise NotFoundError(
         f"the layer {layer.diff_id} came from outside, and neither the store nor a registry has its blob",
         hint="pull or load the base image again",

@@ -16,4 +16,5 @@ def export(
 ) -> dict[str, Any]:
     if len(products) > 1:
         raise UsageError("type=docker holds one platform", hint="use type=oci for several")
+    spec = spec._replace(as_index=False)
     return oci.write(spec, products, stores, docker=True)

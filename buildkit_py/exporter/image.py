@@ -8,34 +8,33 @@ from typing import Any
 from buildkit_py.digest import Digest
 from buildkit_py.errors import UsageError
 from buildkit_py.exporter import Product, Stores
-from buildkit_py.exporter.push import push, push_index
+from buildkit_py.exporter.push import push, push_by_digest, push_index
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.image import reference
 from buildkit_py.image.store import Image, ImageStore
 from buildkit_py.progress.events import Emit
 
 
-def store(products: tuple[Product, ...], stores: Stores, names: tuple[str, ...]) -> list[Image]:
-    """Put the products into the store and name them; the images in the same order.
-
-    One platform: the names mean the image. Several: they mean an index of all of them.
-    """
+def store(
+    products: tuple[Product, ...], stores: Stores, names: tuple[str, ...], *, index: bool
+) -> list[Image]:
+    """Put the products into the store and name them; the images in the same order."""
     images: list[Image] = []
     for product in products:
         image_id = stores.images.put(product.config, manifest=product.manifest or None)
         found = stores.images.by_id(image_id)
         assert found is not None
         images.append(found)
-    name_all(stores.images, images, names)
+    name_all(stores.images, images, names, index=index)
     return images
 
 
-def name_all(store: ImageStore, images: Sequence[Image], names: Sequence[str]) -> list[str]:
-    """Let each name mean the image, or the index of several; the normalised names."""
-    if len(images) == 1:
+def name_all(store: ImageStore, images: Sequence[Image], names: Sequence[str], *, index: bool) -> list[str]:
+    """Let each name mean the image, or an index of all of them; the normalised names."""
+    if not index:
         return [store.tag(name, images[0].id) for name in names]
-    index = store.put_index(images)
-    return [store.tag(name, index, "index") for name in names]
+    digest = store.put_index(images)
+    return [store.tag(name, digest, "index") for name in names]
 
 
 def names_of(spec: OutputSpec, products: tuple[Product, ...]) -> tuple[str, ...]:
@@ -47,14 +46,27 @@ def names_of(spec: OutputSpec, products: tuple[Product, ...]) -> tuple[str, ...]
 def export(
     spec: OutputSpec, products: tuple[Product, ...], stores: Stores, emit: Emit, vertex: str
 ) -> dict[str, Any]:
+    by_digest = spec.flag("push-by-digest", False)
+    if by_digest:
+        _check_untagged(spec.names or products[0].names)
     names = names_of(spec, products)
-    images = store(products, stores, names)
+    images = store(products, stores, () if by_digest else names, index=spec.as_index)
     told: dict[str, Any] = {"containerimage.config.digest": images[0].id}
     if names:
-        told["image.name"] = ",".join(names)
-    if spec.kind == "registry" or spec.flag("push", False):
+        shown = [name.rpartition(":")[0] for name in names] if by_digest else names
+        told["image.name"] = ",".join(shown)
+    annotations = spec.packing.annotations
+    for name in () if by_digest else names:
+        stores.images.annotate(name, annotations)
+    if spec.kind == "registry" or spec.flag("push", False) or by_digest:
         told["containerimage.digest"] = _push_all(spec, images, names, stores, emit, vertex)
     return told
+
+
+def _check_untagged(names: tuple[str, ...]) -> None:
+    for name in names:
+        if ":" in name.rpartition("/")[2]:
+            raise UsageError(f"push-by-digest: {name} has a tag", hint="name the repository alone")
 
 
 def _push_all(
@@ -67,11 +79,13 @@ def _push_all(
 ) -> Digest:
     if not names:
         raise UsageError("an image without a name cannot be pushed", hint="name it with -t REGISTRY/NAME:TAG")
+    by_digest = spec.flag("push-by-digest", False)
     digest: Digest | None = None
     for name in names:
-        if len(images) > 1:
-            digest = push_index(images, name, stores, emit, vertex, method=spec.compression, level=spec.level)
+        if spec.as_index:
+            digest = push_index(images, name, stores, emit, vertex, spec.packing, by_digest=by_digest)
         else:
-            digest = push(images[0], name, stores, emit, vertex, method=spec.compression, level=spec.level)
+            push_one = push_by_digest if by_digest else push
+            digest = push_one(images[0], name, stores, emit, vertex, spec.packing)
     assert digest is not None
     return digest

@@ -27,7 +27,7 @@ _COPY = 1 << 30
 def export(
     spec: OutputSpec, products: tuple[Product, ...], stores: Stores, emit: Emit, vertex: str
 ) -> dict[str, Any]:
-    split = spec.flag("platform-split", len(products) > 1)
+    split = spec.flag("platform-split", spec.as_index)
     for product in products:
         dest = os.path.join(spec.dest, product.platform.replace("/", "_")) if split else spec.dest
         try:

@@ -1,14 +1,15 @@
-"""``type=oci``: an OCI image layout as a tar, for skopeo, podman, umoci and others."""
+"""``type=oci``: an OCI image layout, for skopeo, podman, umoci and others."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from buildkit_py import digest as digests
-from buildkit_py.errors import UsageError
 from buildkit_py.exporter import Product, Stores, output
 from buildkit_py.exporter.image import names_of
 from buildkit_py.exporter.layout import LayoutWriter
+from buildkit_py.exporter.sinks import FolderSink, Sink, TarSink
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.image.store import Image
 from buildkit_py.progress.events import Emit
@@ -21,20 +22,26 @@ def export(
 
 
 def write(spec: OutputSpec, products: tuple[Product, ...], stores: Stores, *, docker: bool) -> dict[str, Any]:
-    """Write the archive. Several platforms become one index that lists them."""
-    if not spec.flag("tar", True):
-        raise UsageError("tar=false is not supported", hint="write the archive and unpack it with tar")
+    """Write the layout, as a tar or (``tar=false``) as a directory. Several platforms become one index."""
     names = names_of(spec, products)
-    with output.opened(spec.dest, stores.content) as fd:
-        writer = LayoutWriter(fd, docker=docker)
-        images = [_image(product, stores) for product in products]
-        how: dict[str, Any] = {"method": spec.compression, "level": spec.level}
-        if len(images) > 1:
-            top = writer.add_index(images, stores, names, **how)
+    images = [_image(product, stores) for product in products]
+    with ExitStack() as stack:
+        sink: Sink
+        if spec.flag("tar", True):
+            sink = TarSink(stack.enter_context(output.opened(spec.dest, stores.content)))
         else:
-            top = writer.add_image(images[0], stores, names, **how)
+            sink = FolderSink(spec.dest)
+        writer = LayoutWriter(sink, docker=docker)
+        if spec.as_index:
+            top = writer.add_index(images, stores, names, spec.packing)
+        else:
+            top = writer.add_image(images[0], stores, names, spec.packing)
         writer.close()
-    return {"containerimage.digest": top["digest"], "containerimage.config.digest": images[0].id}
+    return {
+        "containerimage.digest": top["digest"],
+        "containerimage.descriptor": top,
+        "containerimage.config.digest": images[0].id,
+    }
 
 
 def _image(product: Product, stores: Stores) -> Image:

@@ -14,11 +14,12 @@ from buildkit_py.digest import Digest
 from buildkit_py.errors import NotFoundError, PybuildError, RegistryError, UsageError
 from buildkit_py.exporter import Stores
 from buildkit_py.exporter.blobs import Layer, layers_of, write_blob
+from buildkit_py.exporter.manifests import index_of, listed_as, manifest_of
+from buildkit_py.exporter.spec import PLAIN, Packing
 from buildkit_py.image import assemble, reference
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.reference import Reference
 from buildkit_py.image.store import Image
-from buildkit_py.layer.compress import Method
 from buildkit_py.oci import documents, media
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.registry.client import RegistryClient, Uploaded
@@ -32,21 +33,21 @@ _EVENT_SECONDS = 0.1
 
 
 def push(
-    image: Image,
-    ref: str,
-    stores: Stores,
-    emit: Emit = ignore,
-    vertex: str = "",
-    *,
-    method: Method = "gzip",
-    level: int | None = None,
+    image: Image, ref: str, stores: Stores, emit: Emit = ignore, vertex: str = "", packing: Packing = PLAIN
 ) -> Digest:
     """Push an image under a reference with a tag; return the digest of its manifest.
 
     An image that came from a registry or an archive goes out with the manifest that it came with.
     Raises UsageError, RegistryError, NotFoundError, StoreError.
     """
-    return _Push(image, _tag(ref), stores, emit, vertex, method, level).run()
+    return _Push(image, _tag(ref), stores, emit, vertex, packing).run()
+
+
+def push_by_digest(
+    image: Image, ref: str, stores: Stores, emit: Emit = ignore, vertex: str = "", packing: Packing = PLAIN
+) -> Digest:
+    """Push an image into a reference's repository, without a tag."""
+    return _Push(image, reference.parse(ref), stores, emit, vertex, packing, by_digest=True).run()
 
 
 def push_index(
@@ -55,25 +56,24 @@ def push_index(
     stores: Stores,
     emit: Emit = ignore,
     vertex: str = "",
+    packing: Packing = PLAIN,
     *,
-    method: Method = "gzip",
-    level: int | None = None,
+    by_digest: bool = False,
 ) -> Digest:
     """Push images of several platforms under one tag: the manifests by digest, then the index of them.
 
     Raises as push() does.
     """
-    name = _tag(ref)
+    name = reference.parse(ref) if by_digest else _tag(ref)
     listed: list[documents.DescriptorDict] = []
     for image in images:
-        pushing = _Push(image, name, stores, emit, vertex, method, level, by_digest=True)
+        pushing = _Push(image, name, stores, emit, vertex, packing, by_digest=True)
         pushing.run()
-        pushing.descriptor["platform"] = documents.platform_of(image.config)
-        listed.append(pushing.descriptor)
-    index = assemble.index_bytes(listed)
-    digest = stores.sources.client.put_manifest(
-        name.registry, name.repository, name.tag, index, media.OCI_INDEX
-    )
+        listed.append(listed_as(pushing.descriptor, image, packing))
+    index = index_of(listed, packing)
+    media_type = media.DOCKER_LIST if packing.docker else media.OCI_INDEX
+    under = digests.of_bytes(index) if by_digest else name.tag
+    digest = stores.sources.client.put_manifest(name.registry, name.repository, under, index, media_type)
     for image in images:
         stores.images.remember_repo_digest(name.name, digest, image.id)
     return digest
@@ -98,8 +98,7 @@ class _Push:
         stores: Stores,
         emit: Emit,
         vertex: str,
-        method: Method,
-        level: int | None,
+        packing: Packing,
         *,
         by_digest: bool = False,
     ) -> None:
@@ -109,13 +108,13 @@ class _Push:
         self._stores = stores
         self._emit = emit
         self._vertex = vertex
-        self._method: Method = method
-        self._level = level
+        self._packing = packing
         self._client: RegistryClient = stores.sources.client
         self._cancelled = False
 
     def run(self) -> Digest:
-        layers = layers_of(self._image, self._stores)
+        packing = self._packing
+        layers = layers_of(self._image, self._stores, packing.method, force=packing.force)
         distinct = list(dict.fromkeys(layers))
         pushed = dict(zip(distinct, all_of(distinct, self._layer, UPLOADS, self._cancel), strict=True))
         config = self._stores.content.read(self._image.id)
@@ -161,7 +160,12 @@ class _Push:
             pipe = Pipe()
 
             def make() -> None:
-                result.append(write_blob(layer, self._stores, pipe.put, self._method, self._level))
+                packing = self._packing
+                result.append(
+                    write_blob(
+                        layer, self._stores, pipe.put, packing.made, packing.level, force=packing.force
+                    )
+                )
 
             return self._counted(pipe.chunks(make), shown, total, started)
 
@@ -188,10 +192,8 @@ class _Push:
             self._client.upload_bytes(self._name.registry, self._name.repository, config)
 
     def _manifest(self, config: bytes, blobs: list[LayerBlob]) -> Digest:
-        data = self._own_manifest(blobs)
-        if data is None:
-            data = assemble.manifest_bytes(config, blobs)
-            self._stores.content.write(data)
+        data = manifest_of(self._image, config, blobs, self._stores, self._packing)
+        self._stores.content.write(data)
         media_type = documents.manifest(data).get("mediaType") or media.OCI_MANIFEST
         started = time.time()
         shown = f"pushing manifest for {self._name.familiar}"
@@ -204,11 +206,3 @@ class _Push:
         self._stores.images.remember_repo_digest(self._name.name, digest, self._image.id)
         self._emit(StatusEvent(self._vertex, shown, started=started, completed=time.time()))
         return digest
-
-    def _own_manifest(self, blobs: list[LayerBlob]) -> bytes | None:
-        """The manifest that the image came with, if these are its blobs."""
-        if self._image.manifest is None:
-            return None
-        data = self._stores.content.read(self._image.manifest)
-        named = [layer["digest"] for layer in documents.manifest(data)["layers"]]
-        return data if named == [blob.digest for blob in blobs] else None

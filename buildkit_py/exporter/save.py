@@ -6,27 +6,30 @@ from collections.abc import Sequence
 
 from buildkit_py.exporter import Stores, output
 from buildkit_py.exporter.layout import LayoutWriter
+from buildkit_py.exporter.sinks import TarSink
+from buildkit_py.exporter.spec import Packing
 from buildkit_py.image.store import Image
-from buildkit_py.layer.compress import Method
+from buildkit_py.tuples import NamedTuple
 
 
-def save(
-    wanted: Sequence[tuple[Sequence[Image], Sequence[str]]],
-    dest: str,
-    stores: Stores,
-    *,
-    docker: bool = True,
-    method: Method = "gzip",
-) -> None:
-    """Write images with the names to give each; ``dest``: a file, or ``-`` for standard output.
+class Wanted(NamedTuple):
+    """What one name means."""
 
-    Images that go together are the platforms of one, and become an index.
-    """
+    images: Sequence[Image]
+    """Those that go together are the platforms of one."""
+    names: Sequence[str]
+    """To give to it."""
+    packing: Packing
+    is_index: bool
+
+
+def save(wanted: Sequence[Wanted], dest: str, stores: Stores, *, docker: bool = True) -> None:
+    """``dest``: a file, or ``-`` for standard output."""
     with output.opened(dest, stores.content) as fd:
-        writer = LayoutWriter(fd, docker=docker)
-        for images, names in wanted:
-            if len(images) > 1:
-                writer.add_index(images, stores, names, method=method)
+        writer = LayoutWriter(TarSink(fd), docker=docker)
+        for images, names, packing, index in wanted:
+            if index:
+                writer.add_index(images, stores, names, packing)
             else:
-                writer.add_image(images[0], stores, names, method=method)
+                writer.add_image(images[0], stores, names, packing)
         writer.close()

@@ -6,19 +6,61 @@ from collections.abc import Mapping
 
 from buildkit_py.errors import UsageError
 from buildkit_py.exporter import EXPORTERS
+from buildkit_py.exporter.annotations import Annotation, of_attribute
 from buildkit_py.layer.compress import COMPRESSION, Method
+from buildkit_py.request import Output
 from buildkit_py.tuples import NamedTuple
 
-_COMPRESSED = frozenset({"compression", "compression-level"})
+_IMAGE = frozenset(
+    {"name", "oci-mediatypes", "compression", "compression-level", "force-compression", "rewrite-timestamp"}
+)
+_FILES = frozenset({"platform-split", "rewrite-timestamp"})
 _KNOWN: Mapping[str, frozenset[str]] = {
-    "image": frozenset({"name", "push", "oci-mediatypes"}) | _COMPRESSED,
-    "registry": frozenset({"name", "oci-mediatypes"}) | _COMPRESSED,
-    "oci": frozenset({"name", "tar", "oci-mediatypes"}) | _COMPRESSED,
-    "docker": frozenset({"name", "tar"}) | _COMPRESSED,
-    "local": frozenset({"platform-split"}),
-    "tar": frozenset({"platform-split"}),
+    "image": _IMAGE | {"push", "push-by-digest"},
+    "registry": _IMAGE | {"push-by-digest"},
+    "oci": _IMAGE | {"tar"},
+    "docker": _IMAGE | {"tar"},
+    "local": _FILES,
+    "tar": _FILES,
+    "cacheonly": frozenset(),
 }
-_FLAGS = frozenset({"push", "tar", "oci-mediatypes", "platform-split"})
+_FLAGS = frozenset(
+    {
+        "push",
+        "push-by-digest",
+        "tar",
+        "oci-mediatypes",
+        "platform-split",
+        "force-compression",
+        "rewrite-timestamp",
+    }
+)
+_YES = ("true", "1", "")
+_TYPES = ", ".join((*EXPORTERS, "cacheonly"))
+
+
+class Packing(NamedTuple):
+    """How an image's layers and documents are written where it leaves the store."""
+
+    method: Method | None = None
+    """The compression that is asked for; None: any that a layer has, gzip where it has none."""
+    level: int | None = None
+    force: bool = False
+    """Compress layers again that came from outside in another form."""
+    docker: bool = False
+    """Docker's media types instead of the OCI's."""
+    annotations: tuple[Annotation, ...] = ()
+    created: str = ""
+    """RFC 3339; annotates indexes where it is given."""
+
+    @property
+    def made(self) -> Method:
+        """The compression of what has none yet."""
+        return self.method or "gzip"
+
+
+PLAIN = Packing()
+"""As it comes."""
 
 
 class OutputSpec(NamedTuple):
@@ -27,10 +69,15 @@ class OutputSpec(NamedTuple):
     dest: str = ""
     """A path, or ``-`` for standard output."""
     attributes: Mapping[str, str] = {}
+    annotations: tuple[Annotation, ...] = ()
+    created: str = ""
+    """As in Packing."""
+    as_index: bool = False
+    """Write an index though there may be one platform alone."""
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.attributes.get(name)
-        return default if value is None else value in ("true", "1", "")
+        return default if value is None else value in _YES
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,43 +85,55 @@ class OutputSpec(NamedTuple):
         return tuple(n.strip() for n in self.attributes.get("name", "").split(",") if n.strip())
 
     @property
-    def compression(self) -> Method:
-        """Of layers that are not compressed yet."""
-        return COMPRESSION[self.attributes.get("compression", "gzip")]
+    def packing(self) -> Packing:
+        compression = self.attributes.get("compression")
+        level = self.attributes.get("compression-level", "")
+        own = (of_attribute(name, value) for name, value in self.attributes.items())
+        return Packing(
+            None if compression is None else COMPRESSION[compression],
+            int(level) if level else None,
+            self.flag("force-compression", False),
+            not self.flag("oci-mediatypes", True),
+            (*self.annotations, *(a for a in own if a is not None)),
+            self.created,
+        )
 
-    @property
-    def level(self) -> int | None:
-        text = self.attributes.get("compression-level", "")
-        return int(text) if text else None
 
-
-def parse_output(text: str) -> OutputSpec:
+def parse_output(text: str) -> Output:
     """Read one ``-o`` option. A path alone means a directory, ``-`` a tar on standard output.
 
-    Raises UsageError.
+    ``type=registry`` is ``type=image,push=true``. Raises UsageError.
     """
     if text == "-":
-        return OutputSpec("tar", "-")
+        return Output("tar", (("dest", "-"),))
     if "=" not in text:
         if not text:
             raise UsageError("-o is empty", hint="write -o DIR or -o type=oci,dest=FILE.tar")
-        return OutputSpec("local", text)
+        return Output("local", (("dest", text),))
     fields = _fields(text)
     kind = fields.pop("type", "")
-    if kind not in EXPORTERS:
+    if kind not in _KNOWN:
         what = f"{kind!r} is no type" if kind else "it has no type"
-        raise UsageError(f"-o {text}: {what} of output", hint=f"types: {', '.join(EXPORTERS)}")
-    dest = fields.pop("dest", "")
-    return checked(OutputSpec(kind, dest, fields))
+        raise UsageError(f"-o {text}: {what} of output", hint=f"types: {_TYPES}")
+    if kind == "registry":
+        kind = "image"
+        fields.setdefault("push", "true")
+    _check(OutputSpec(kind, fields.get("dest", ""), {k: v for k, v in fields.items() if k != "dest"}), text)
+    return Output(kind, tuple(fields.items()))
 
 
-def checked(spec: OutputSpec) -> OutputSpec:
-    """The spec with its default destination. Raises UsageError where its fields make no sense."""
-    fields = {"type": spec.kind, **({"dest": spec.dest} if spec.dest else {}), **spec.attributes}
-    text = ",".join(f"{key}={value}" for key, value in fields.items())
-    spec = spec._replace(dest=spec.dest or _default_dest(spec.kind, text))
-    _check(spec, text)
-    return spec
+def spec_of(
+    output: Output, annotations: tuple[Annotation, ...] = (), created: str = "", *, index: bool = False
+) -> OutputSpec:
+    attributes = dict(output.attributes)
+    dest = attributes.pop("dest", "")
+    return OutputSpec(
+        output.kind, dest or _default_dest(output.kind), attributes, annotations, created, index
+    )
+
+
+def _default_dest(kind: str) -> str:
+    return "-" if EXPORTERS[kind].needs_dest else ""
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -87,7 +146,9 @@ def _fields(text: str) -> dict[str, str]:
         raise UsageError(f"-o {text}: {e}") from e
     for word in rows[0] if len(rows) == 1 else ():
         key, equals, value = word.partition("=")
-        key = key.strip().lower()
+        # The keys of annotations are names in documents, where the case counts.
+        key = key.strip()
+        key = key if key.startswith("annotation") else key.lower()
         if not equals and key not in _FLAGS:
             raise UsageError(f"-o {text}: {word!r} has no value", hint="fields are written key=value")
         if key in fields:
@@ -96,28 +157,43 @@ def _fields(text: str) -> dict[str, str]:
     return fields
 
 
-def _default_dest(kind: str, text: str) -> str:
-    if kind == "local":
-        raise UsageError(f"-o {text}: type=local needs a directory", hint="add dest=DIR")
-    return "-" if EXPORTERS[kind].needs_dest else ""
-
-
 def _check(spec: OutputSpec, text: str) -> None:
-    unknown = sorted(set(spec.attributes) - _KNOWN[spec.kind])
+    own = [name for name, value in spec.attributes.items() if of_attribute(name, value) is not None]
+    known = _KNOWN[spec.kind]
+    annotated = "name" in known
+    unknown = sorted(set(spec.attributes) - known - set(own if annotated else ()))
     if unknown:
-        known = ", ".join(sorted(_KNOWN[spec.kind]))
-        raise UsageError(f"-o {text}: type={spec.kind} has no field {unknown[0]!r}", hint=f"fields: {known}")
-    if spec.dest and not EXPORTERS[spec.kind].needs_dest:
-        raise UsageError(f"-o {text}: type={spec.kind} has no field 'dest'")
-    if spec.kind == "local" and spec.dest == "-":
-        raise UsageError(f"-o {text}: a directory cannot go to standard output", hint="use type=tar")
+        hint = "fields: " + ", ".join(sorted((*known, *(["annotation.KEY"] if annotated else ()))))
+        raise UsageError(f"-o {text}: type={spec.kind} has no field {unknown[0]!r}", hint=hint)
+    _check_dest(spec, text)
     for key in _FLAGS & set(spec.attributes):
         if spec.attributes[key] not in ("true", "false", "1", "0", ""):
             raise UsageError(f"-o {text}: {key!r} is true or false")
-    if spec.attributes.get("compression", "gzip") not in COMPRESSION:
+    _check_compression(spec, text)
+    if own and not spec.flag("oci-mediatypes", True):
+        raise UsageError(
+            f"-o {text}: Docker's media types know no annotations", hint="leave oci-mediatypes out"
+        )
+
+
+def _check_dest(spec: OutputSpec, text: str) -> None:
+    needs = spec.kind in EXPORTERS and EXPORTERS[spec.kind].needs_dest
+    if spec.dest and not needs:
+        raise UsageError(f"-o {text}: type={spec.kind} has no field 'dest'")
+    if spec.kind == "local" and not spec.dest:
+        raise UsageError(f"-o {text}: type=local needs a directory", hint="add dest=DIR")
+    if spec.kind == "local" and spec.dest == "-":
+        raise UsageError(f"-o {text}: a directory cannot go to standard output", hint="use type=tar")
+    if not spec.flag("tar", True) and spec.dest in ("", "-"):
+        raise UsageError(f"-o {text}: tar=false needs a directory", hint="add dest=DIR")
+
+
+def _check_compression(spec: OutputSpec, text: str) -> None:
+    compression = spec.attributes.get("compression", "gzip")
+    if compression == "estargz":
+        raise UsageError(f"-o {text}: compression=estargz is not supported", hint="gzip or zstd")
+    if compression not in COMPRESSION:
         raise UsageError(f"-o {text}: unknown compression", hint=f"one of {', '.join(COMPRESSION)}")
     level = spec.attributes.get("compression-level", "")
     if level and not (level.isascii() and level.isdigit() and len(level) < 3):
         raise UsageError(f"-o {text}: the compression level must be a number")
-    if not spec.flag("oci-mediatypes", True):
-        raise UsageError(f"-o {text}: images are written with OCI media types alone")

@@ -28,7 +28,7 @@ _KINDS = {
 def export(
     spec: OutputSpec, products: tuple[Product, ...], stores: Stores, emit: Emit, vertex: str
 ) -> dict[str, Any]:
-    split = spec.flag("platform-split", len(products) > 1)
+    split = spec.flag("platform-split", spec.as_index)
     with output.opened(spec.dest, stores.content) as fd:
 
         def write(data: bytes) -> None:

@@ -43,25 +43,42 @@ def image_id(config: bytes) -> Digest:
 
 
 def manifest_bytes(
-    config: bytes, layers: Sequence[LayerBlob], annotations: Mapping[str, str] | None = None
+    config: bytes,
+    layers: Sequence[LayerBlob],
+    annotations: Mapping[str, str] | None = None,
+    *,
+    docker: bool = False,
 ) -> bytes:
-    """An OCI manifest (manifest.md) for a config and its layers' blobs, bottom layer first."""
+    """An OCI manifest (manifest.md) for a config and its layers' blobs, bottom layer first.
+
+    ``docker``: with the media types of Docker's schema 2, which is the same document otherwise.
+    """
     document: dict[str, Any] = {
         "schemaVersion": 2,
-        "mediaType": media.OCI_MANIFEST,
-        "config": descriptor(media.OCI_CONFIG, digests.of_bytes(config), len(config)),
-        "layers": [descriptor(*layer) for layer in layers],
+        "mediaType": media.DOCKER_MANIFEST if docker else media.OCI_MANIFEST,
+        "config": descriptor(
+            media.DOCKER_CONFIG if docker else media.OCI_CONFIG, digests.of_bytes(config), len(config)
+        ),
+        "layers": [
+            descriptor(media.DOCKER_LAYERS[layer.media_type] if docker else layer.media_type, *layer[1:])
+            for layer in layers
+        ],
     }
     if annotations:
         document["annotations"] = dict(annotations)
     return digests.canonical(document)
 
 
-def index_bytes(manifests: Sequence[DescriptorDict], annotations: Mapping[str, str] | None = None) -> bytes:
-    """An OCI index (image-index.md) over manifests."""
+def index_bytes(
+    manifests: Sequence[DescriptorDict],
+    annotations: Mapping[str, str] | None = None,
+    *,
+    docker: bool = False,
+) -> bytes:
+    """An OCI index (image-index.md) over manifests; ``docker``: Docker's manifest list."""
     document: dict[str, Any] = {
         "schemaVersion": 2,
-        "mediaType": media.OCI_INDEX,
+        "mediaType": media.DOCKER_LIST if docker else media.OCI_INDEX,
         "manifests": list(manifests),
     }
     if annotations:

@@ -10,6 +10,8 @@ tables here only point at them::
     layer_blobs   diff id -> a compressed blob that is known to hold that layer; the blob itself may be gone
     blob_origins  blob digest -> repositories that were seen to hold it
     repo_digests  repository -> manifest digests that it holds
+    annotations   normalised reference and target -> what manifests and indexes of it are annotated with when
+                  they are made; of a name that means something else by now they don't count
 
 A document that cannot be read counts as missing, so a damaged or half-pruned image is fetched again.
 A crash leaves at most blobs that nothing names; pruning finds them.
@@ -44,7 +46,10 @@ CREATE TABLE IF NOT EXISTS layer_blobs (
 CREATE TABLE IF NOT EXISTS blob_origins (
     digest TEXT, registry TEXT, repository TEXT, PRIMARY KEY (digest, registry, repository)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS repo_digests (
-    repository TEXT, manifest TEXT, PRIMARY KEY (repository, manifest)) WITHOUT ROWID
+    repository TEXT, manifest TEXT, PRIMARY KEY (repository, manifest)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS annotations (
+    name TEXT, target TEXT NOT NULL, place TEXT, platform TEXT, key TEXT, value TEXT NOT NULL,
+    PRIMARY KEY (name, place, platform, key)) WITHOUT ROWID
 """
 _COLUMNS = "id, manifest, platform, size, created, used"
 _TOUCH_AFTER = 3600.0
@@ -135,7 +140,42 @@ class ImageStore:
         """
         known = self._stored_name(source)
         row = self._db.one("SELECT target, kind FROM names WHERE name = ?", (known,)) if known else None
-        return self.tag(name, *row) if row else self.tag(name, self.find(source).id)
+        if row is None:
+            return self.tag(name, self.find(source).id)
+        full = self.tag(name, *row)
+        self.annotate(full, self.annotations(source))
+        return full
+
+    def annotate(self, name: str, annotations: Sequence[tuple[str, str, str, str]]) -> None:
+        """Note what the manifests that are made for a (normalised) name are annotated with: (place, platform,
+        key, value), instead of what was noted before."""
+        if not annotations and self._db.one("SELECT 1 FROM annotations WHERE name = ?", (name,)) is None:
+            return
+        with self._db.transaction():
+            self._db.run("DELETE FROM annotations WHERE name = ?", (name,))
+            for annotation in annotations:
+                self._db.run(
+                    "INSERT OR REPLACE INTO annotations SELECT name, target, ?, ?, ?, ? FROM names"
+                    " WHERE name = ?",
+                    (*annotation, name),
+                )
+
+    def annotations(self, text: str) -> list[tuple[str, str, str, str]]:
+        """What annotate() noted for what a reference means now."""
+        name = self._stored_name(text)
+        rows = self._db.all(
+            "SELECT place, platform, key, value FROM annotations JOIN names USING (name, target)"
+            " WHERE name = ? ORDER BY platform, place, key",
+            (name,),
+        )
+        return [(place, platform, key, value) for place, platform, key, value in rows]
+
+    def means_own_index(self, text: str) -> bool:
+        """Whether a reference means an index that was built here, though it may list one platform alone."""
+        name = self._stored_name(text)
+        row = self._db.one("SELECT target FROM names WHERE name = ? AND kind = 'index'", (name,))
+        entries = self.index_entries(Digest(row[0])) if row else []
+        return any(entry["mediaType"] == media.OCI_CONFIG for entry in entries)
 
     def platforms(self, text: str) -> list[Image]:
         """What a reference means for all platforms that are here, in the index's order.
@@ -388,6 +428,7 @@ class ImageStore:
         with self._db.transaction():
             for name in names:
                 self._db.run("DELETE FROM names WHERE name = ?", (name,))
+                self._db.run("DELETE FROM annotations WHERE name = ?", (name,))
             left = self._all_names()
             dead = [i for i in sorted(affected | set(ids)) if i in ids or not left.get(i)]
             blobs = indexes.union(*(self._blobs_of(i) for i in dead))

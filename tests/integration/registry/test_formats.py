@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from buildkit_py.errors import UsageError
-from buildkit_py.exporter.save import save
+from buildkit_py.exporter.save import Wanted, save
+from buildkit_py.exporter.spec import PLAIN
 from buildkit_py.image import archive
 from buildkit_py.source.load import Loaded, load
 from tests.integration.registry.conftest import WorkbenchMaker
@@ -154,7 +155,8 @@ def test_saving_what_was_loaded(workbench: WorkbenchMaker, tmp_path: Path) -> No
     with open(tmp_path / "a.tar", "rb") as plain, gzip.open(tmp_path / "a.tar.gz", "wb") as packed:
         shutil.copyfileobj(plain, packed)
     loaded(there, tmp_path / "a.tar.gz")
-    save([([there.images.find("app:1")], ("app:1", "b:2"))], str(tmp_path / "b.tar"), there.stores)
+    wanted = Wanted([there.images.find("app:1")], ("app:1", "b:2"), PLAIN, False)
+    save([wanted], str(tmp_path / "b.tar"), there.stores)
     found = loaded(third, tmp_path / "b.tar")
     assert found == [Loaded(image.id, ("docker.io/library/app:1", "docker.io/library/b:2"))]
 

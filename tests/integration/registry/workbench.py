@@ -11,7 +11,7 @@ from buildkit_py.database import Database
 from buildkit_py.digest import SnapshotID
 from buildkit_py.exporter import Product, Stores
 from buildkit_py.exporter import export as run_export
-from buildkit_py.exporter.spec import parse_output
+from buildkit_py.exporter.spec import parse_output, spec_of
 from buildkit_py.image import assemble
 from buildkit_py.image.store import Image, ImageStore
 from buildkit_py.layer.diff import diff_id
@@ -79,7 +79,8 @@ class Workbench:
         return product, image
 
     def export(self, spec: str, *products: Product) -> dict[str, object]:
-        return run_export(parse_output(spec), products, self.stores, self.events.append, "v")
+        parsed = spec_of(parse_output(spec), index=len(products) > 1)
+        return run_export(parsed, products, self.stores, self.events.append, "v")
 
     def files(self, snapshot: SnapshotID | None) -> dict[str, tuple[int, int, int, str]]:
         """path -> (mode, uid, gid, content or target)"""

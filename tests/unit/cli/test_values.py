@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from buildkit_py.cli import values
-from buildkit_py.cli.build import cache, output, secret, ssh
+from buildkit_py.cli.build import cache, secret, ssh
 from buildkit_py.cli.cache_prune import filtered
 from buildkit_py.cli.mounts import mount, tmpfs, volume
 from buildkit_py.errors import UsageError
-from buildkit_py.request import CacheSpec, MountSpec, Output, SecretSpec, SshSpec
+from buildkit_py.request import CacheSpec, MountSpec, SecretSpec, SshSpec
 
 
 def test_fields() -> None:
@@ -99,40 +99,6 @@ def test_hosts() -> None:
     for wrong in ("a", ":1", "a:", "a="):
         with pytest.raises(UsageError, match="--add-host"):
             values.hosts((wrong,))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("-", Output("tar", (("dest", "-"),))),
-        ("out", Output("local", (("dest", "out"),))),
-        ("type=oci,dest=a.tar", Output("oci", (("dest", "a.tar"),))),
-        ("type=registry", Output("image", (("push", "true"),))),
-        ("type=image,name=a,push=false", Output("image", (("name", "a"), ("push", "false")))),
-        ("type=docker", Output("docker")),
-    ],
-)
-def test_outputs(text: str, expected: Output) -> None:
-    assert output(text) == expected
-    assert expected.get("missing", "default") == "default"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "dest=x",
-        "type=zip,dest=x",
-        "type=local",
-        "type=oci",
-        "type=tar,dest=",
-        "type=local,dest=-",
-        "type=a,type=b",
-        "=x",
-    ],
-)
-def test_wrong_outputs(text: str) -> None:
-    with pytest.raises(UsageError, match="--output"):
-        output(text)
 
 
 def test_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,268 @@
+"""What a build gives: the exporters' attributes, annotations, and the files that tell of the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tarfile
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import trees
+from tests.support.people import available
+from tests.support.registry import Registry
+from tests.support.runner import Pybuild
+
+OCI = "application/vnd.oci.image"
+DOCKER = "application/vnd.docker"
+NEW = "FROM busybox\nRUN echo new > /new\n"
+FILES = "FROM scratch\nARG TARGETARCH\nCOPY <<EOF /arch\n$TARGETARCH\nEOF\n"
+BOTH = "linux/amd64,linux/arm64"
+
+
+@pytest.fixture(scope="module")
+def pybuild(kept: Callable[[str], Pybuild]) -> Pybuild:
+    return kept(available()[-1])
+
+
+@pytest.fixture
+def context(pybuild: Pybuild) -> Path:
+    return pybuild.context({"Dockerfile": FILES}, "outputs")
+
+
+def layout(path: Path) -> tuple[dict[str, Any], Callable[[str], dict[str, Any]]]:
+    """index.json of an archive or directory, and a reader of its documents."""
+
+    def read(name: str) -> bytes:
+        if path.is_dir():
+            return (path / name).read_bytes()
+        with tarfile.open(path) as tar:
+            file = tar.extractfile(name)
+            assert file is not None
+            return file.read()
+
+    return json.loads(read("index.json")), lambda digest: json.loads(read(f"blobs/sha256/{digest[7:]}"))
+
+
+def test_annotations_of_one_platform(pybuild: Pybuild, context: Path) -> None:
+    archive = pybuild.out / "annotated.tar"
+    words = ("--annotation", "org.example.Title=a b=c", "--annotation", "manifest-descriptor:d=1")
+    attribute = '"annotation.own=x,y",annotation-manifest-descriptor.e=2'
+    pybuild("build", *words, "-t", "annotated:1", "-o", f"type=oci,dest={archive},{attribute}", context)
+    index, read = layout(archive)
+    (entry,) = index["manifests"]
+    assert (entry["annotations"]["d"], entry["annotations"]["e"]) == ("1", "2")
+    assert entry["annotations"]["org.opencontainers.image.ref.name"] == "1"
+    manifest = read(entry["digest"])
+    assert manifest["annotations"] == {"org.example.Title": "a b=c", "own": "x,y"}
+    plain = pybuild.out / "plain.tar"
+    pybuild("build", "-o", f"type=oci,dest={plain}", context)
+    bare, read_bare = layout(plain)
+    assert "annotations" not in bare["manifests"][0]
+    assert read_bare(bare["manifests"][0]["digest"])["config"] == manifest["config"]
+
+
+def test_annotations_of_several_platforms(pybuild: Pybuild, context: Path) -> None:
+    archive = pybuild.out / "several.tar"
+    words = [
+        *("--annotation", "index,manifest:both=1"),
+        *("--annotation", "manifest[linux/arm64]:arm=2"),
+        *("--annotation", "manifest-descriptor[linux/amd64]:amd=3"),
+        *("--annotation", "index-descriptor:top=4"),
+        *("--build-arg", "SOURCE_DATE_EPOCH=1700000000"),
+    ]
+    pybuild("build", "--platform", BOTH, *words, "-o", f"type=oci,dest={archive}", context)
+    top, read = layout(archive)
+    created = {"org.opencontainers.image.created": "2023-11-14T22:13:20Z"}
+    assert top["manifests"][0]["annotations"] == {"top": "4", **created}
+    index = read(top["manifests"][0]["digest"])
+    assert index["annotations"] == {"both": "1", **created}
+    amd, arm = index["manifests"]
+    assert amd["annotations"] == {"amd": "3"} and "annotations" not in arm
+    assert read(amd["digest"])["annotations"] == {"both": "1"}
+    assert read(arm["digest"])["annotations"] == {"both": "1", "arm": "2"}
+
+
+def test_annotations_are_kept_until_the_image_is_pushed(
+    pybuild: Pybuild, bases: Registry, context: Path
+) -> None:
+    name = f"{bases.address}/tests/annotated:1"
+    pybuild("build", "-t", "kept:1", "--annotation", "a=b", context)
+    pybuild("tag", "kept:1", name)
+    pybuild("push", name)
+    assert bases.manifest("tests/annotated", "1")["annotations"] == {"a": "b"}
+    archive = pybuild.out / "saved.tar"
+    pybuild("save", "--format", "oci", "-o", archive, "kept:1")
+    index, read = layout(archive)
+    assert read(index["manifests"][0]["digest"])["annotations"] == {"a": "b"}
+    # Built again without, the name means an image without.
+    pybuild("build", "-t", name, context)
+    pybuild("push", name)
+    assert "annotations" not in bases.manifest("tests/annotated", "1")
+    pybuild("build", "--push", "-t", name, "--annotation", "manifest:c=d", context)
+    assert bases.manifest("tests/annotated", "1")["annotations"] == {"c": "d"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--annotation", "index:a=b"), "an image of one platform has no index"),
+        (("--annotation", "layer:a=b"), "no annotations of a 'layer'"),
+        (("--annotation", "a=b", "-o", "out"), "no output is one"),
+        (("-o", "type=oci,dest=x,frobnicate=1"), "has no field 'frobnicate'"),
+        (("-o", "type=oci,dest=x,compression=estargz"), "compression=estargz is not supported"),
+        (("-o", "type=image,push-by-digest=true,name=h:1/a:tag"), "has a tag"),
+    ],
+)
+def test_what_no_exporter_can_do(
+    pybuild: Pybuild, context: Path, words: tuple[str, ...], message: str
+) -> None:
+    told = pybuild("build", *words, context, status=2)
+    assert message in told.stderr
+
+
+def test_push_by_digest(pybuild: Pybuild, bases: Registry, context: Path) -> None:
+    metadata = pybuild.out / "digest.json"
+    name = f"{bases.address}/tests/by-digest"
+    words = ("-o", f"type=image,name={name},push-by-digest=true,push=true", "--metadata-file", metadata)
+    for platforms, kind in (("linux/amd64", "manifest"), (BOTH, "index")):
+        pybuild("build", "--platform", platforms, *words, context)
+        told = json.loads(metadata.read_text())
+        assert told["image.name"] == name
+        document = bases.manifest("tests/by-digest", told["containerimage.digest"])
+        assert document["mediaType"] == f"{OCI}.{kind}.v1+json"
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        bases.get("/v2/tests/by-digest/tags/list")
+    raised.value.close()
+    assert raised.value.code == 404
+    assert "by-digest" not in pybuild("images").stdout
+
+
+def test_docker_media_types(pybuild: Pybuild, bases: Registry, context: Path) -> None:
+    name = f"{bases.address}/tests/docker-types"
+    for compression, suffix in (("gzip", ".gzip"), ("zstd", ".zstd"), ("uncompressed", "")):
+        given = f"type=registry,name={name}:{compression},oci-mediatypes=false,compression={compression}"
+        pybuild("build", "-o", given, context)
+        document: Any = bases.manifest("tests/docker-types", compression)
+        assert document["mediaType"] == f"{DOCKER}.distribution.manifest.v2+json"
+        assert document["config"]["mediaType"] == f"{DOCKER}.container.image.v1+json"
+        assert [d["mediaType"] for d in document["layers"]] == [f"{DOCKER}.image.rootfs.diff.tar{suffix}"]
+        assert trees.read_registry(bases.get, "tests/docker-types", compression).tree["/arch"].size == 6
+    pybuild("build", "--platform", BOTH, "-o", f"type=registry,name={name}:2,oci-mediatypes=false", context)
+    document = bases.manifest("tests/docker-types", "2")
+    assert document["mediaType"] == f"{DOCKER}.distribution.manifest.list.v2+json"
+    assert {d["mediaType"] for d in document["manifests"]} == {f"{DOCKER}.distribution.manifest.v2+json"}
+
+
+def test_layers_are_compressed_again_where_it_is_asked_for(pybuild: Pybuild, bases: Registry) -> None:
+    place = pybuild.context({"Dockerfile": NEW}, "again")
+    archive = pybuild.out / "again.tar"
+    given = f"type=oci,dest={archive},compression=zstd"
+    found = {}
+    for more in ("", ",force-compression=true", ",force-compression=true,compression-level=19"):
+        pybuild("build", "-o", given + more, place)
+        image = trees.read_archive(archive)
+        assert {"/new", "/bin/busybox"} <= set(image.tree)
+        found[more] = image.manifest["layers"]
+    kinds = {more: [d["mediaType"].rpartition("+")[2] for d in layers] for more, layers in found.items()}
+    assert kinds[""] == ["gzip", "zstd"]
+    assert kinds[",force-compression=true"] == ["zstd", "zstd"]
+    name = f"{bases.address}/tests/again:1"
+    pybuild("build", "-o", f"type=registry,name={name},compression=zstd,force-compression", place)
+    pushed: Any = bases.manifest("tests/again", "1")
+    assert [d["mediaType"].rpartition("+")[2] for d in pushed["layers"]] == ["zstd", "zstd"]
+
+
+def test_compression_level(pybuild: Pybuild) -> None:
+    text = "FROM scratch\nCOPY f /\n"
+    sources = "".join(file.read_text() for file in sorted(Path(__file__).parent.rglob("*.py")))
+    place = pybuild.context({"Dockerfile": text, "f": sources}, "level")
+    sizes = []
+    for level in (1, 9):
+        # A layer keeps the blob that it was first made into, so each level gets its own content.
+        (place / "f").write_text((place / "f").read_text() + str(level))
+        archive = pybuild.out / "level.tar"
+        pybuild("build", "-o", f"type=oci,dest={archive},compression=gzip,compression-level={level}", place)
+        sizes.append(trees.read_archive(archive).manifest["layers"][0]["size"])
+    assert sizes[1] < sizes[0] * 0.95
+    told = pybuild("build", "-o", "type=oci,dest=x,compression=gzip,compression-level=12", place, status=2)
+    assert "gzip has no compression level 12" in told.stderr
+
+
+@pytest.mark.needs("skopeo")
+def test_a_layout_as_directory(pybuild: Pybuild, context: Path) -> None:
+    folder = pybuild.out / "layout"
+    for tag in ("1", "2", "1"):
+        pybuild("build", "-t", f"a:{tag}", "-o", f"type=oci,tar=false,dest={folder}", context)
+    names = [m["annotations"]["org.opencontainers.image.ref.name"] for m in layout(folder)[0]["manifests"]]
+    assert sorted(names) == ["1", "2"]
+    assert sorted(os.listdir(folder)) == ["blobs", "index.json", "oci-layout"]
+    config = subprocess.run(
+        ["skopeo", "inspect", "--config", f"oci:{folder}:2"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    assert json.loads(config)["os"] == "linux"
+    onto = pybuild.context({"Dockerfile": "FROM base\nCOPY Dockerfile /\n"}, "onto")
+    words = ("--build-context", f"base=oci-layout://{folder}:2", "-o", pybuild.out / "onto")
+    pybuild("build", *words, onto)
+    assert sorted(os.listdir(pybuild.out / "onto")) == ["Dockerfile", "arch"]
+    (folder / "index.json").write_text("[]")
+    told = pybuild("build", "-o", f"type=oci,tar=false,dest={folder}", context, status=2)
+    assert "is no index of an image layout" in told.stderr
+
+
+def test_platform_split(pybuild: Pybuild, context: Path) -> None:
+    one, flat = pybuild.out / "one", pybuild.out / "flat"
+    pybuild("build", "-o", f"type=local,dest={one},platform-split=true", context)
+    assert os.listdir(one) == [f"linux_{'amd64' if os.uname().machine == 'x86_64' else 'arm64'}"]
+    pybuild("build", "--platform", BOTH, "-o", f"type=local,dest={flat},platform-split=false", context)
+    assert (flat / "arch").read_text() == "arm64\n"
+    tar = pybuild.out / "split.tar"
+    pybuild("build", "-o", f"type=tar,dest={tar},platform-split=true", context)
+    with tarfile.open(tar) as archive:
+        assert archive.getnames()[0].startswith("linux_")
+
+
+def test_an_index_of_one_platform(pybuild: Pybuild, bases: Registry, context: Path) -> None:
+    name = f"{bases.address}/tests/index-of-one:1"
+    forced = ("--build-arg", "BUILDKIT_MULTI_PLATFORM=1")
+    words = ("--push", "-t", name, "--annotation", "index:a=b")
+    pybuild("build", *forced, *words, context)
+    index: Any = bases.manifest("tests/index-of-one", "1")
+    assert index["mediaType"] == f"{OCI}.index.v1+json" and index["annotations"] == {"a": "b"}
+    assert len(index["manifests"]) == 1
+    pybuild("build", *forced, "-t", name, context)
+    pybuild("push", name)
+    index = bases.manifest("tests/index-of-one", "1")
+    assert len(index["manifests"]) == 1 and "annotations" not in index
+    folder = pybuild.out / "forced"
+    pybuild("build", *forced, "-o", folder, context)
+    assert [name[:6] for name in os.listdir(folder)] == ["linux_"]
+
+
+def test_files_that_tell_of_the_result(pybuild: Pybuild, bases: Registry, context: Path) -> None:
+    iid, metadata = pybuild.out / "iid", pybuild.out / "metadata.json"
+    name = f"{bases.address}/tests/told:1"
+    words = ("--iidfile", iid, "--metadata-file", metadata)
+    quiet = pybuild("build", "-q", "--load", "-t", name, *words, context).stdout
+    shown = pybuild("images", "-q", "--no-trunc", name).stdout
+    assert iid.read_text() == quiet.strip() == shown.strip()
+    told = json.loads(metadata.read_text())
+    assert told == {"containerimage.config.digest": iid.read_text(), "image.name": name}
+    pybuild("build", "--push", "-t", name, *words, context)
+    told = json.loads(metadata.read_text())
+    digest = told["containerimage.digest"]
+    assert bases.manifest("tests/told", digest) == bases.manifest("tests/told", "1")
+    assert told["containerimage.config.digest"] == iid.read_text()
+    pybuild(
+        "build", "-t", "x:1", "-o", f"type=docker,name=loaded:1,dest={pybuild.out}/l.tar", *words, context
+    )
+    with tarfile.open(pybuild.out / "l.tar") as archive:
+        (entry,) = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]
+    assert entry["RepoTags"] == ["loaded:1"]
+    told = pybuild("build", "--iidfile", "/nowhere/x", context, status=2).stderr
+    assert "--iidfile: can't write /nowhere/x" in told
