@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from _thread import RLock  # what threading.RLock is, without importing threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,21 @@ class Database:
                 f"the store's index {path} has schema {version}; this pybuild knows {SCHEMA_VERSION}",
                 hint="use the pybuild that made it, or another PYBUILD_ROOT",
             )
+
+    @classmethod
+    def copy(cls, path: str, without: Collection[str] = ()) -> Database:
+        """A database in memory with what another one holds now; of the tables ``without`` nothing."""
+        made = cls(":memory:")
+        made._db.execute("ATTACH ? AS source", (path,))
+        # AUTOINCREMENT's own table can't be made, and no copy needs it.
+        for name, sql in made._db.execute(
+            "SELECT name, sql FROM source.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        ).fetchall():
+            made._db.execute(sql)
+            if name not in without:
+                made._db.execute(f'INSERT INTO "{name}" SELECT * FROM source."{name}"')
+        made._db.execute("DETACH source")
+        return made
 
     def ensure(self, ddl: str) -> None:
         """Run a script of CREATE … IF NOT EXISTS statements once per process."""

@@ -32,6 +32,9 @@ _MAX_MEMO = 64
 class StatCache:
     """Of one context directory. Threads may share it."""
 
+    writes = True
+    """False: what is learnt is forgotten again with the process."""
+
     def __init__(self, path: str) -> None:
         """``path`` without suffix; nothing is read until asked."""
         self._path = path
@@ -102,6 +105,8 @@ class StatCache:
 
     def _write(self, suffix: str, values: dict[Any, Any]) -> None:
         """A cache that can't be written (disk full, read-only) costs time, not the build."""
+        if not self.writes:
+            return
         staged = f"{self._path}{suffix}.{os.getpid()}.{id(self):x}"
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)

@@ -71,7 +71,7 @@ def method(args: Args) -> tuple[str, str]:
         raise UsageError(f"--call: there is no method '{call}'", hint="one of " + ", ".join(CALLS))
     if form not in ("", *FORMATS):
         raise UsageError(f"--format: '{form}' is not one of " + ", ".join(FORMATS))
-    if form and call == "build":
+    if form and call == "build" and not args.flag("dry_run"):
         raise UsageError("--format is for --check and --call", hint="a build's result: --metadata-file FILE")
     return call, form or "text"
 
@@ -148,6 +148,10 @@ def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def run(args: Args) -> int:
+    if args.flag("dry_run"):
+        from buildkit_py.cli import plan
+
+        return plan.run(args)
     request = translate(args)
     quiet = args.flag("quiet")
     if any(map(to_stdout, request.outputs)) and sys.stdout.isatty():
@@ -199,94 +203,90 @@ def _write(path: str, text: str, option: str) -> None:
         raise UsageError(f"{option}: can't write {path}: {error.strerror}") from error
 
 
+PARAMS = (
+    option("--add-host", name="add_hosts", multiple=True, metavar="NAME:IP", help="Add a line to /etc/hosts"),
+    option(
+        "--allow",
+        multiple=True,
+        metavar="ENTITLEMENT",
+        help="Allow network.host, security.insecure, device[=NAME]",
+    ),
+    option(
+        "--annotation",
+        name="annotations",
+        multiple=True,
+        metavar="[TYPE:]KEY=VALUE",
+        help="Annotate the manifest, or index, …: docs/outputs.md",
+    ),
+    option(
+        "--build-arg",
+        name="build_args",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Set a build argument",
+    ),
+    option(
+        "--build-context",
+        name="build_contexts",
+        multiple=True,
+        metavar="NAME=PATH",
+        help="A further context: a directory, URL or image",
+    ),
+    option("--cache-from", multiple=True, metavar="SPEC", help="Take cache from here"),
+    option("--cache-to", multiple=True, metavar="SPEC", help="Write cache to here"),
+    option(
+        "--call",
+        metavar="METHOD",
+        default="build",
+        help="build, check, outline or targets; METHOD,format=json",
+    ),
+    flag("--check", help="Check the Dockerfile, build nothing"),
+    flag("--dry-run", help="Build nothing: say what would run, as 'pybuild plan' does"),
+    flag("--explain", help="Say at the end why steps ran, as 'pybuild why' does"),
+    option("-f", "--file", metavar="FILE", help="The Dockerfile (default: PATH/Dockerfile)"),
+    option("--format", metavar="FORMAT", help="Of the answer to --check and --call: text or json"),
+    option("--iidfile", metavar="FILE", help="Write the image id here"),
+    option("--label", name="labels", multiple=True, metavar="KEY=VALUE", help="Set a label of the image"),
+    flag("--load", help="Keep the image in the store (same as -o type=docker)"),
+    option("--metadata-file", metavar="FILE", help="Write the result's metadata here, as JSON"),
+    option(
+        "--network", metavar="MODE", default="default", help="Network of RUN steps: default, none or host"
+    ),
+    flag("--no-cache", help="Run every step again"),
+    option("--no-cache-filter", multiple=True, metavar="STAGE", help="Run every step of these stages again"),
+    option(
+        "-o",
+        "--output",
+        name="outputs",
+        multiple=True,
+        metavar="DEST",
+        help="type=image|oci|docker|local|tar,dest=…; a directory; - for a tar",
+    ),
+    option("--platform", name="platforms", multiple=True, metavar="OS/ARCH", help="Build for this platform"),
+    option("--progress", metavar="MODE", choices=PROGRESS, default="auto", help="How progress is shown"),
+    flag("--pull", help="Ask the registry for newer base images"),
+    flag("--push", help="Push the image (same as -o type=registry)"),
+    flag("-q", "--quiet", help="Print the image id alone"),
+    option(
+        "--secret",
+        name="secrets",
+        multiple=True,
+        metavar="id=NAME,src=FILE",
+        help="A secret for RUN --mount",
+    ),
+    option("--shm-size", metavar="BYTES", help="Size of /dev/shm"),
+    option("--ssh", multiple=True, metavar="ID[=SOCKET]", help="An SSH agent or keys for RUN --mount"),
+    option("-t", "--tag", name="tags", multiple=True, metavar="NAME[:TAG]", help="Name of the image"),
+    option("--target", metavar="STAGE", help="Stop at this stage"),
+    option("--ulimit", name="ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Limit of RUN steps"),
+    Argument("context", metavar="PATH"),
+)
+"""Of a build, and of what it would be (cli/plan.py)."""
+
 COMMAND = Command(
     "build",
     "Build an image from a Dockerfile.\n\nPATH is the build context: a directory, a URL, or - for stdin.",
-    (
-        option(
-            "--add-host", name="add_hosts", multiple=True, metavar="NAME:IP", help="Add a line to /etc/hosts"
-        ),
-        option(
-            "--allow",
-            multiple=True,
-            metavar="ENTITLEMENT",
-            help="Allow network.host, security.insecure, device[=NAME]",
-        ),
-        option(
-            "--annotation",
-            name="annotations",
-            multiple=True,
-            metavar="[TYPE:]KEY=VALUE",
-            help="Annotate the manifest, or index, …: docs/outputs.md",
-        ),
-        option(
-            "--build-arg",
-            name="build_args",
-            multiple=True,
-            metavar="NAME[=VALUE]",
-            help="Set a build argument",
-        ),
-        option(
-            "--build-context",
-            name="build_contexts",
-            multiple=True,
-            metavar="NAME=PATH",
-            help="A further context: a directory, URL or image",
-        ),
-        option("--cache-from", multiple=True, metavar="SPEC", help="Take cache from here"),
-        option("--cache-to", multiple=True, metavar="SPEC", help="Write cache to here"),
-        option(
-            "--call",
-            metavar="METHOD",
-            default="build",
-            help="build, check, outline or targets; METHOD,format=json",
-        ),
-        flag("--check", help="Check the Dockerfile, build nothing"),
-        flag("--explain", help="Say at the end why steps ran, as 'pybuild why' does"),
-        option("-f", "--file", metavar="FILE", help="The Dockerfile (default: PATH/Dockerfile)"),
-        option("--format", metavar="FORMAT", help="Of the answer to --check and --call: text or json"),
-        option("--iidfile", metavar="FILE", help="Write the image id here"),
-        option("--label", name="labels", multiple=True, metavar="KEY=VALUE", help="Set a label of the image"),
-        flag("--load", help="Keep the image in the store (same as -o type=docker)"),
-        option("--metadata-file", metavar="FILE", help="Write the result's metadata here, as JSON"),
-        option(
-            "--network", metavar="MODE", default="default", help="Network of RUN steps: default, none or host"
-        ),
-        flag("--no-cache", help="Run every step again"),
-        option(
-            "--no-cache-filter", multiple=True, metavar="STAGE", help="Run every step of these stages again"
-        ),
-        option(
-            "-o",
-            "--output",
-            name="outputs",
-            multiple=True,
-            metavar="DEST",
-            help="type=image|oci|docker|local|tar,dest=…; a directory; - for a tar",
-        ),
-        option(
-            "--platform", name="platforms", multiple=True, metavar="OS/ARCH", help="Build for this platform"
-        ),
-        option("--progress", metavar="MODE", choices=PROGRESS, default="auto", help="How progress is shown"),
-        flag("--pull", help="Ask the registry for newer base images"),
-        flag("--push", help="Push the image (same as -o type=registry)"),
-        flag("-q", "--quiet", help="Print the image id alone"),
-        option(
-            "--secret",
-            name="secrets",
-            multiple=True,
-            metavar="id=NAME,src=FILE",
-            help="A secret for RUN --mount",
-        ),
-        option("--shm-size", metavar="BYTES", help="Size of /dev/shm"),
-        option("--ssh", multiple=True, metavar="ID[=SOCKET]", help="An SSH agent or keys for RUN --mount"),
-        option("-t", "--tag", name="tags", multiple=True, metavar="NAME[:TAG]", help="Name of the image"),
-        option("--target", metavar="STAGE", help="Stop at this stage"),
-        option(
-            "--ulimit", name="ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Limit of RUN steps"
-        ),
-        Argument("context", metavar="PATH"),
-    ),
+    PARAMS,
     run,
     examples=(
         "pybuild build -t app:1 .",

@@ -26,6 +26,7 @@ Results go to stdout; progress, warnings and errors go to stderr.
 | 0 | done |
 | 1 | failed; `doctor`: builds can't work here; `build --check`: there are warnings |
 | 2 | the command line is wrong |
+| 3 | `plan`, `build --dry-run`: something would run |
 | 125, 126, 127 | `run`: pybuild itself failed; the command can't be executed; it isn't there |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM |
 

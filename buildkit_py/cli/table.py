@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache ls": ("cache_ls", "List the records of the build cache"),
     "cache du": ("cache_du", "Show what the store takes on disk"),
     "cache prune": ("cache_prune", "Remove records of the build cache"),
+    "plan": ("plan", "Say what a build would do"),
     "why": ("why", "Say why the steps of a build ran"),
     "history ls": ("history_ls", "List builds"),
     "history inspect": ("history_inspect", "Show all that is known of a build"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from buildkit_py.digest import Digest
     from buildkit_py.engine.client import Client
     from buildkit_py.engine.inventory import Inventory
+    from buildkit_py.engine.plan import Plan
     from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.exporter import Stores
     from buildkit_py.history.record import Build
@@ -253,6 +254,12 @@ class Engine:
         from buildkit_py.engine.build import Build
 
         return Build(self, request, emit).run()
+
+    def plan(self, request: BuildRequest, emit: Emit) -> Plan:
+        """What a build would do."""
+        from buildkit_py.engine.plan import plan
+
+        return plan(self, request, emit)
 
     def why(self, build: Build) -> list[Explanation]:
         """Why the steps of a build ran."""

@@ -225,7 +225,7 @@ class Build:
             images=engine.sources,
             graph=self.frontend.graph,
             prepare=self.prepare,
-            open_local=Locals(engine.root, self.files, self.request).open,
+            open_local=self.locals().open,
             open_inline=InlineTree,
             secrets={s.id: Secret(s.id, s.source, s.env) for s in self.request.secrets},
             starting=self.starting,
@@ -233,6 +233,9 @@ class Build:
             services=self.files.services,
             shared=self.sharing,
         )
+
+    def locals(self) -> Locals:
+        return Locals(self.engine.root, self.files, self.request)
 
     def prepare(self, context: BuildContext) -> None:
         """The first step is about to run."""

@@ -65,7 +65,7 @@ class Recorder:
 
     def loaded(self, shown: str, text: bytes, declared: Iterable[str], graph: Graph) -> None:
         """The Dockerfile, which declares these ARGs, was made a graph."""
-        self._nodes = {node.digest: _node_fields(node) for node in graph.nodes.values()}
+        self._nodes = {node.digest: node_fields(node) for node in graph.nodes.values()}
         self._inputs = {
             "dockerfile": shown,
             "digest": of_bytes(text),
@@ -91,7 +91,7 @@ class Recorder:
         if result is not None:
             outputs = {"image": result.image_id, "digest": result.digest, "names": list(result.names)}
         document = {
-            "inputs": self._all_inputs(),
+            "inputs": self.inputs(),
             "outputs": {name: value for name, value in outputs.items() if value},
             "error": "" if error is None else str(error) or type(error).__name__,
             "steps": fold.steps(self.keys),
@@ -119,7 +119,7 @@ class Recorder:
             place = self._history.directory(self.id)
             os.makedirs(place, mode=0o700, exist_ok=True)
             self._journal = self._history.open_journal(self.id)
-            self._write({"inputs": self._all_inputs(), "nodes": self._nodes})
+            self._write({"inputs": self.inputs(), "nodes": self._nodes})
             for event in self._events:
                 self._write(event)
             self._history.write((self.id, self._started, 0.0, "running", self._name(), ""))
@@ -166,7 +166,7 @@ class Recorder:
         context = public(request.context)
         return context if "://" in context else os.path.basename(os.path.abspath(context))
 
-    def _all_inputs(self) -> dict[str, Any]:
+    def inputs(self) -> dict[str, Any]:
         request = self._request
         context = public(request.context)
         inputs = {
@@ -197,7 +197,7 @@ def _shown_args(given: Pairs) -> dict[str, str | None]:
     return {name: shown_value(name, value) for name, value in given}
 
 
-def _node_fields(node: Node) -> dict[str, Any]:
+def node_fields(node: Node) -> dict[str, Any]:
     """What a Step has of its node."""
     meta, op = node.meta, node.op
     fields: dict[str, Any] = {"op": type(op).__name__, "inputs": node.inputs}

@@ -379,11 +379,11 @@ def document(explanation: Explanation) -> dict[str, Any]:
         "previous": {"key": explanation.previous_key, "build": explanation.previous_build or None}
         if explanation.previous_key
         else None,
-        "reasons": [_reason_document(reason) for reason in explanation.reasons],
+        "reasons": [reason_document(reason) for reason in explanation.reasons],
     }
 
 
-def _reason_document(reason: Reason) -> dict[str, Any]:
+def reason_document(reason: Reason) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": reason.kind}
     if reason.name:
         found["name"] = reason.name

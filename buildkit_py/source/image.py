@@ -182,6 +182,14 @@ class ImageSources:
             )
         return blob
 
+    def missing(self, image: Image) -> list[Layer]:
+        """The layers that unpack() would fetch."""
+        layers = self.layers(image)
+        done = len(layers)
+        while done and self._snapshots.by_chain_id(layers[done - 1].chain_id) is None:
+            done -= 1
+        return [layer for layer in layers[done:] if not self._is_here(layer.blob)]
+
     def ensure_blob(self, blob: LayerBlob) -> bool:
         """Have a blob in the content store, from a registry where it is missing; False where none has it."""
         if self._content.has(blob.digest) and self._content.size(blob.digest) == blob.size:
