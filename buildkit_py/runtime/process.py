@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from buildkit_py.errors import PybuildError
+from buildkit_py.oci import defaults
 from buildkit_py.request import RunRequest
 from buildkit_py.runtime.config import Config
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.snapshot.tree import Tree
-
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def arguments(config: dict[str, Any], request: RunRequest) -> tuple[str, ...]:
@@ -31,7 +30,7 @@ def arguments(config: dict[str, Any], request: RunRequest) -> tuple[str, ...]:
 
 
 def environment(config: dict[str, Any], request: RunRequest, home: str, hostname: str) -> tuple[str, ...]:
-    env = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
+    env = {"PATH": defaults.PATH, "HOSTNAME": hostname}
     if request.terminal:
         env["TERM"] = "xterm"
     env.update(item.partition("=")[::2] for item in config.get("Env") or [])

@@ -18,12 +18,12 @@ from buildkit_py.errors import SandboxError
 from buildkit_py.linux import caps, trampoline
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.linux.userns import write_file
+from buildkit_py.oci import defaults
 from buildkit_py.sandbox import attendant
 from buildkit_py.sandbox.spec import SandboxSpec
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def take_streams(stdin: int, stdout: int, stderr: int) -> None:
@@ -142,7 +142,7 @@ def execute(spec: SandboxSpec, ready: Callable[[], None]) -> tuple[int, str]:
     exit status, and the reason, which stands on stderr."""
     env = dict(item.split("=", 1) for item in spec.env if "=" in item)
     name = spec.args[0] if spec.args else ""
-    path, reason, status = _look_up(name, env.get("PATH", DEFAULT_PATH))
+    path, reason, status = _look_up(name, env.get("PATH", defaults.PATH))
     if path:
         failures = [
             trampoline.Failure(number, _line(name, words), status) for number, words, status in _REFUSALS

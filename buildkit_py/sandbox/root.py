@@ -156,11 +156,17 @@ class Root:
     def _inside(self, mount: SandboxMount, readonly: int) -> int:
         """A part of a directory that others may change meanwhile: opened first, then mounted as opened."""
         directory = os.open(mount.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        source = mounts.resolve(directory, mount.inside)
-        os.close(directory)
+        try:
+            return self._part(directory, mount.inside, mount.target, readonly)
+        finally:
+            os.close(directory)
+
+    def _part(self, tree: int, path: str, target: str, readonly: int) -> int:
+        """A detached mount of what is at a path of an opened tree."""
+        source = mounts.resolve(tree, path)
         if source < 0:
             raise SandboxError(
-                f"the mount on {mount.target} wants {mount.inside}, which does not exist",
+                f"the mount on {target} wants {path}, which does not exist",
                 call="openat2",
                 errno=errno.ENOENT,
             )
@@ -194,17 +200,7 @@ class Root:
         upper, work = ("", "") if mount.readonly else self._fresh_upper(self._next_name())
         tree = self._scratch(overlay.mount((*mount.layers, empty), upper, work))
         try:
-            source = mounts.resolve(tree, mount.source or "/")
-            if source < 0:
-                raise SandboxError(
-                    f"the mount on {mount.target} wants {mount.source}, which does not exist",
-                    call="openat2",
-                    errno=errno.ENOENT,
-                )
-            try:
-                return mounts.bind(source, "", readonly | self._nodev, recursive=False)
-            finally:
-                os.close(source)
+            return self._part(tree, mount.source or "/", mount.target, readonly)
         finally:
             os.close(tree)
 

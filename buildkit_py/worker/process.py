@@ -13,6 +13,7 @@ from buildkit_py.digest import SnapshotID
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Exec
 from buildkit_py.network.resolv import hosts_text, resolv_text
+from buildkit_py.oci import defaults
 from buildkit_py.progress.events import Emit, LogEvent
 from buildkit_py.sandbox.launcher import Running
 from buildkit_py.sandbox.spec import SandboxSpec
@@ -23,7 +24,6 @@ from buildkit_py.solver.types import Result
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.mounts import sandbox_mounts
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOG_TAIL = 20
 """Lines of a failing step that its error repeats."""
 
@@ -70,7 +70,7 @@ def _spec(
 ) -> SandboxSpec:
     uid, gid, groups, home = resolve_user(root, op.user)
     env = dict(item.split("=", 1) for item in op.env)
-    env.setdefault("PATH", DEFAULT_PATH)
+    env.setdefault("PATH", defaults.PATH)
     env.setdefault("HOME", home)
     for item in node.meta.secret_env:
         name, _, value = item.partition("=")

@@ -31,8 +31,6 @@ CONTROL = frozenset(
 )
 """Build arguments that steer the builder itself."""
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 
 def automatic(target: Platform, build: Platform, stage: str, given: Mapping[str, str]) -> dict[str, str]:
     """The automatic ARGs of the global scope. ``given`` are build arguments, which override them."""

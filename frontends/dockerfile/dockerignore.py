@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable
 
 from buildkit_py.errors import DockerfileError
+from buildkit_py.globs import component, translate
 
 _SPECIAL = frozenset("*?[\\")
 _GLOB = frozenset("*?[")
@@ -40,7 +41,7 @@ def parse_ignore(text: bytes | str, path: str = ".dockerignore") -> tuple[str, .
         try:
             cleaned = _clean(pattern)
             if _GLOB.intersection(cleaned) or "\\" in cleaned:
-                _translate(cleaned.removeprefix("!"))
+                translate(cleaned.removeprefix("!"))
         except ValueError as error:
             raise DockerfileError(
                 f"{pattern}: {error}", path=path, start=number, lines=tuple(lines)
@@ -104,9 +105,9 @@ class Matcher:
             return
         name = pattern[3:] if pattern.startswith("**/") else "/"
         if "/" in name or "**" in name:
-            wild_paths.setdefault(rank, []).append(_translate(pattern))
+            wild_paths.setdefault(rank, []).append(translate(pattern))
         elif _SPECIAL.intersection(name):
-            wild_names.setdefault(rank, []).append(_component(name))
+            wild_names.setdefault(rank, []).append(component(name))
         else:
             self._names[name] = rank
 
@@ -180,114 +181,4 @@ def _leading(pattern: str) -> tuple[list[re.Pattern[str]], bool]:
             parts = parts[:position]
             anywhere = True
             break
-    return [re.compile(f"(?s:{_component(part)})\\Z") for part in parts], anywhere
-
-
-def _translate(pattern: str) -> str:
-    """A pattern as a regular expression without its end. Raises ValueError for a malformed one.
-
-    ``**/`` is any number of directories. Each group between two ``**`` is taken at the first place where
-    it fits and never tried again (atomic groups), so that no pattern can make matching exponential.
-    """
-    parts = pattern.split("/")
-    if any("**" in part and part != "**" for part in parts):
-        return _translate_loose(pattern)
-    groups: list[list[str]] = [[]]
-    for part in parts:
-        if part == "**":
-            groups.append([])
-        else:
-            groups[-1].append(_component(part))
-    text = "/".join(groups[0])
-    if len(groups) == 1:
-        return text
-    text += "/" if text else ""
-    for group in groups[1:-1]:
-        if group:
-            text += f"(?>(?:[^/]+/)*?{'/'.join(group)}/)"
-    if groups[-1]:
-        return f"{text}(?:.*/)?{'/'.join(groups[-1])}"
-    return f"{text}.+"
-
-
-def _component(part: str) -> str:
-    """One path component. What stands between two stars is atomic, as in _translate."""
-    pieces: list[str] = []
-    current = ""
-    for token in _tokens(part):
-        if token == "*":
-            pieces.append(current)
-            current = ""
-        else:
-            current += token
-    pieces.append(current)
-    if len(pieces) == 1:
-        return current
-    middle = "".join(f"(?>[^/]*?{piece})" for piece in pieces[1:-1] if piece)
-    return f"{pieces[0]}{middle}[^/]*{pieces[-1]}"
-
-
-def _translate_loose(pattern: str) -> str:
-    """``**`` beside other characters: ``a**b`` is ``a``, any number of directories, ``b``."""
-    text = ""
-    position = 0
-    for found in re.finditer(r"\*\*+(/?)", pattern):
-        text += "".join("[^/]*" if t == "*" else t for t in _tokens(pattern[position : found.start()]))
-        position = found.end()
-        text += ".*" if position == len(pattern) and not found[1] else "(?:.*/)?"
-    return text + "".join("[^/]*" if t == "*" else t for t in _tokens(pattern[position:]))
-
-
-def _tokens(text: str) -> list[str]:
-    """Regular expressions of one character each, and ``*``."""
-    found: list[str] = []
-    position = 0
-    while position < len(text):
-        char = text[position]
-        position += 1
-        if char == "*":
-            found.append("*")
-        elif char == "?":
-            found.append("[^/]")
-        elif char == "[":
-            token, position = _class(text, position)
-            found.append(token)
-        elif char == "\\":
-            if position == len(text):
-                raise ValueError("a backslash ends the pattern")
-            found.append(re.escape(text[position]))
-            position += 1
-        else:
-            found.append(re.escape(char))
-    return found
-
-
-def _class(text: str, position: int) -> tuple[str, int]:
-    """``[^a-z]`` from behind its ``[``; its regular expression and the position behind its ``]``."""
-    negated = text.startswith("^", position)
-    position += negated
-    ranges = ""
-    first = True
-    while first or not text.startswith("]", position):
-        first = False
-        low, position = _class_character(text, position)
-        high = low
-        if text.startswith("-", position):
-            high, position = _class_character(text, position + 1)
-        if low <= high:
-            ranges += f"{re.escape(low)}-{re.escape(high)}"
-    if negated:
-        return f"[^/{ranges}]", position + 1
-    return f"(?!/)[{ranges}]" if ranges else "(?!)", position + 1
-
-
-def _class_character(text: str, position: int) -> tuple[str, int]:
-    char = text[position : position + 1]
-    if char == "\\":
-        position += 1
-        char = text[position : position + 1]
-    elif char in ("-", "]"):
-        raise ValueError(f"malformed character class: {char} needs a backslash before it")
-    if not char:
-        raise ValueError("a character class [ is never closed")
-    return char, position + 1
+    return [re.compile(f"(?s:{component(part)})\\Z") for part in parts], anywhere

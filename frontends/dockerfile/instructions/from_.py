@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import Digest
 from buildkit_py.frontends.dockerfile import args, platform
-from buildkit_py.frontends.dockerfile.args import DEFAULT_PATH, Scope
+from buildkit_py.frontends.dockerfile.args import Scope
 from buildkit_py.frontends.dockerfile.ast import Instruction, Stage
 from buildkit_py.frontends.dockerfile.instructions import handler
 from buildkit_py.frontends.dockerfile.options import context_image
@@ -14,6 +14,7 @@ from buildkit_py.frontends.dockerfile.platform import Platform
 from buildkit_py.frontends.dockerfile.stage import STEPS, StageState
 from buildkit_py.llb.graph import Meta
 from buildkit_py.llb.ops import Copy, File
+from buildkit_py.oci import defaults
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.conversion import Conversion
@@ -64,9 +65,9 @@ def stage_platform(conversion: Conversion, stage: Stage) -> Platform:
 
 
 def _from_scratch(conversion: Conversion, stage: Stage, wanted: Platform) -> StageState:
-    config = {"Env": [f"PATH={DEFAULT_PATH}"], "WorkingDir": "/"}
+    config = {"Env": [f"PATH={defaults.PATH}"], "WorkingDir": "/"}
     document: dict[str, Any] = {"config": config, "history": []}
-    scope = Scope({"PATH": DEFAULT_PATH}, {})
+    scope = Scope({"PATH": defaults.PATH}, {})
     state = StageState(conversion, stage, root=None, document=document, scope=scope, platform=wanted)
     _finish(state, image=False)
     return state
@@ -176,7 +177,7 @@ def _environment(config: dict[str, Any]) -> dict[str, str]:
     for item in config.get("Env") or ():
         name, value = args.split(str(item))
         values[name] = value or ""
-    values.setdefault("PATH", DEFAULT_PATH)
+    values.setdefault("PATH", defaults.PATH)
     return values
 
 
