@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from buildkit_py.errors import UsageError
-from buildkit_py.frontends.dockerfile.args import DEFAULT_PATH
+from buildkit_py.oci import defaults
 from tests.unit.frontends.convert.building import Builder
 
 
@@ -19,7 +19,7 @@ def test_scratch(build: Builder) -> None:
         "architecture": "amd64",
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
-        "config": {"Env": [f"PATH={DEFAULT_PATH}"], "WorkingDir": "/", "Cmd": ["/x"]},
+        "config": {"Env": [f"PATH={defaults.PATH}"], "WorkingDir": "/", "Cmd": ["/x"]},
         "history": [
             {
                 "created": "1970-01-01T00:00:00Z",
