@@ -113,7 +113,7 @@ def import_tar(
 
 def size_of(engine: Engine, image: Image) -> int:
     """Bytes of an image's layers: as the manifest it came with says, else as they lie unpacked (measured
-    once, which only the owner of the files can do)."""
+    once, which only the owner of the files can do), else packed as they came."""
     if image.size or not image.diff_ids:
         return image.size
     engine.enter()
@@ -121,6 +121,11 @@ def size_of(engine: Engine, image: Image) -> int:
     for diff in image.diff_ids:
         chain = chain_id(chain, diff)
     snapshot = engine.snapshots.by_chain_id(chain) if chain else None
+    if snapshot is None:
+        from buildkit_py.source.image import PREFERENCE
+
+        blobs = (engine.images.layer_blob(diff, PREFERENCE) for diff in image.diff_ids)
+        return sum(blob.size for blob in blobs if blob is not None)
     return sum(engine.snapshots.measure(info.layer)[0] for info in engine.snapshots.chain(snapshot))
 
 

@@ -49,7 +49,7 @@ class _Writer:
         self._tree = tree
         self._root = root
         self._dest = dest
-        self._links: dict[tuple[int, int], str] = {}
+        self._links: dict[tuple[str, int], str] = {}
 
     def run(self) -> None:
         try:
@@ -92,9 +92,9 @@ class _Writer:
 
     def _file(self, entry: Entry, name: str, fd: int) -> None:
         _clear(name, fd)
-        if entry.stat.st_nlink > 1:
-            key = entry.stat.st_dev, entry.stat.st_ino
-            first = self._links.setdefault(key, entry.path)
+        link = entry.link
+        if link is not None:
+            first = self._links.setdefault(link, entry.path)
             if first != entry.path and self._link(first, name, fd):
                 return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -48,14 +48,15 @@ def export(
 
 def write_tree(tree: Tree, writer: TarWriter, prefix: str = "") -> None:
     """Every entry below the root; hard links stay links. Sockets are left out, no archive holds them."""
-    links: dict[tuple[int, int], str] = {}
+    links: dict[tuple[str, int], str] = {}
     for entry in tree.walk(""):
         kind = _KINDS.get(stat.S_IFMT(entry.mode))
         if kind is None:
             continue
         path = prefix + entry.path
-        if entry.stat.st_nlink > 1 and kind != DIRECTORY:
-            first = links.setdefault((entry.stat.st_dev, entry.stat.st_ino), path)
+        link = entry.link
+        if link is not None:
+            first = links.setdefault(link, path)
             if first != path:
                 writer.add(_member(entry, path, kinds.HARD_LINK, first))
                 continue

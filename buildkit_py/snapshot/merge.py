@@ -69,7 +69,7 @@ def link_tree(tree: Tree, dest: str, owners: Owners) -> None:
 def materialise(tree: Tree, dest: str) -> Recorded:
     """Copy the tree to an empty directory; return what capture() needs."""
     directories: list[tuple[str, os.stat_result]] = []
-    copied: dict[tuple[int, int], str] = {}
+    copied: dict[tuple[str, int], str] = {}
     paths = [""]
     root = tree.lookup("")
     if root is not None and root.host:
@@ -83,9 +83,9 @@ def materialise(tree: Tree, dest: str) -> Recorded:
             _copy_attributes(entry.host, target, entry.stat)
             directories.append((target, entry.stat))
             continue
-        if entry.stat.st_nlink > 1:
-            inode = (entry.stat.st_dev, entry.stat.st_ino)
-            first = copied.setdefault(inode, target)
+        link = entry.link
+        if link is not None:
+            first = copied.setdefault(link, target)
             if first is not target:
                 os.link(first, target, follow_symlinks=False)
                 continue

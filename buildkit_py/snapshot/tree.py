@@ -10,6 +10,7 @@ Symbolic links are resolved inside the root and never escape it.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -27,6 +28,17 @@ class Entry(NamedTuple):
     uid: int
     gid: int
     rdev: int = 0
+
+    @property
+    def link(self) -> tuple[str, int] | None:
+        """What all names of a file with several hard links have in common; None for another file.
+
+        Equal files of two layers may be one inode; they are no hard links of one another.
+        """
+        if self.stat.st_nlink == 1 or stat.S_ISDIR(self.mode):
+            return None
+        layer = self.host[: len(self.host) - len(self.path)] if self.host.endswith(self.path) else ""
+        return layer, self.stat.st_ino
 
 
 class Tree(Protocol):

@@ -163,6 +163,11 @@ class Copier:
         self._held = held_data(self._tree)
         self._share = False
         """Whether files may be links to those of the source: its layers never change, nor may theirs."""
+        self._taken: dict[int, int] = {}
+        """Inode -> the first row that has it."""
+        self._apart: set[int] = set()
+        """Rows of an inode that is taken, though they are no hard links of the other row: equal files of two
+        layers may be one inode, and two sources may name one file. They become files of their own."""
         if isinstance(self._tree, LayerTree) and action.keep_owner and not action.chown and not action.chmod:
             self._share = True
             layer.owners.marked |= _has_records(self._tree)
@@ -188,7 +193,8 @@ class Copier:
         directory, above = target.directory, ""
         base = directory.path
         runs, linked = Runs(), Runs()
-        for row, (size, mtime_ns, _, _, mode) in enumerate(
+        taken = self._taken
+        for row, (size, mtime_ns, _, inode, mode) in enumerate(
             listing.stats_of(part.start, part.end), part.start
         ):
             place = target.name or prefix + listing.paths[row][skip:]
@@ -198,11 +204,21 @@ class Copier:
                 directory, above = self._destination.enter(path), parent
             if mode & 0o170000 == stat.S_IFDIR:
                 self._directory(row, directory, name, mode, mtime_ns)
-            elif row in rare_rows and rare_rows[row].link is not None:
+                continue
+            first = taken.setdefault(inode, row)
+            if first != row and self._is_twin(row, first):
+                self._apart.add(row)
+            if row in rare_rows and rare_rows[row].link is not None:
                 linked.add(directory, row, size)
             else:
                 runs.add(directory, row, size)
         return runs.close(), linked.close()
+
+    def _is_twin(self, row: int, first: int) -> bool:
+        """Whether a row has the inode of an earlier one without being another name of the same file."""
+        paths, rare = self._listing.paths, self._listing.rare
+        link = rare[row].link if row in rare else None
+        return link is None or paths[row] == paths[first] or rare.get(first, PLAIN).link != link
 
     def _directory(self, row: int, parent: Directory, name: str, mode: int, mtime_ns: int) -> None:
         listing = self._listing
@@ -255,7 +271,7 @@ class Copier:
             check_base(directory, name)
         path = f"{directory.path}/{name}" if directory.path else name
         make = self._file if kind == stat.S_IFREG else self._other
-        link = rare.link
+        link = None if row in self._apart else rare.link
         try:
             if link is None or not self._link(link, new):
                 make(new, path)
@@ -286,7 +302,7 @@ class Copier:
             self._write(new, path, self._held(listing.paths[new.row]))
             return
         host = listing.host(new.row)
-        if self._share:
+        if self._share and new.row not in self._apart:
             try:
                 os.link(host, new.name, dst_dir_fd=new.fd, follow_symlinks=False)
                 return

@@ -266,3 +266,18 @@ def test_files_that_tell_of_the_result(pybuild: Pybuild, bases: Registry, contex
     assert entry["RepoTags"] == ["loaded:1"]
     told = pybuild("build", "--iidfile", "/nowhere/x", context, status=2).stderr
     assert "--iidfile: can't write /nowhere/x" in told
+
+
+def test_what_the_store_shares_is_no_hard_link(pybuild: Pybuild) -> None:
+    text = (
+        "FROM busybox AS a\nRUN echo 1 > /f && ln /f /g\n"
+        "FROM a AS b\nCOPY --from=a /f /x\nCOPY --from=a /f /y\n"
+        "FROM scratch\nCOPY --from=b /f /g /x /y /d/\n"
+    )
+    place = pybuild.context({"Dockerfile": text}, "shared")
+    tar, folder = pybuild.out / "shared.tar", pybuild.out / "shared"
+    pybuild("build", "-o", f"type=tar,dest={tar}", "-o", folder, place)
+    with tarfile.open(tar) as archive:
+        found = {m.name: m.linkname for m in archive if not m.isdir()}
+    assert found == {"d/f": "", "d/g": "d/f", "d/x": "", "d/y": ""}
+    assert {p.name: p.stat().st_nlink for p in (folder / "d").iterdir()} == {"f": 2, "g": 2, "x": 1, "y": 1}

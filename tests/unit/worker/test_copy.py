@@ -53,6 +53,31 @@ class TestStage:
         assert inode(new, "x/sub") != inode(source, "d/sub")
         assert describe(new)[1:] == [line.replace(" d/", " x/") for line in describe(source)[1:]]
 
+    def test_one_inode_of_two_layers_is_two_files(self, tmp_path: Path) -> None:
+        """Else the layer's tar would say that they are hard links, by how the store came to hold them."""
+        source = stage(tmp_path, ["f 644 0:0 a | A"], "one")
+        other = plant(tmp_path / "two" / "fs", [])
+        os.link(Path(source.layers[0]) / "a", other / "b")
+        both = LayerTree([str(other), *source.layers])
+        new = run(Layer(tmp_path / "new"), Copy(1, ("a", "b"), "/x/", keep_owner=True), tree=both)
+        assert inode(new, "x/a") == inode(both, "a") != inode(new, "x/b")
+        assert describe(new)[1:] == ["f 644 0:0 x/a | A", "f 644 0:0 x/b | A"]
+
+    @pytest.mark.parametrize("elsewhere", [False, True])
+    def test_a_file_under_two_names_is_two_files(self, elsewhere: bool, tmp_path: Path) -> None:
+        """Whether or not another layer of the store shares it."""
+        source = stage(tmp_path, ["f 644 0:0 a | A", "l 777 0:0 l -> a"])
+        if elsewhere:
+            os.link(Path(source.layers[0]) / "a", tmp_path / "elsewhere")
+        new = run(Layer(tmp_path / "new"), Copy(1, ("a", "l"), "/x/", keep_owner=True), tree=source)
+        assert inode(new, "x/a") != inode(new, "x/l")
+
+    def test_hard_links_of_one_layer_stay(self, tmp_path: Path) -> None:
+        source = stage(tmp_path, ["f 644 0:0 a | A", "h 644 0:0 b = a", "f 644 0:0 c | A"])
+        os.link(Path(source.layers[0]) / "c", tmp_path / "elsewhere")
+        new = run(Layer(tmp_path / "new"), Copy(1, ("/",), "/x/", keep_owner=True), tree=source)
+        assert inode(new, "x/a") == inode(new, "x/b") != inode(new, "x/c")
+
     @pytest.mark.parametrize("options", [{"chown": "5"}, {"chmod": "600"}, {"keep_owner": False}])
     def test_but_not_where_they_differ(self, options: dict[str, object], tmp_path: Path) -> None:
         source = stage(tmp_path, self.LINES)
