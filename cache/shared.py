@@ -9,6 +9,7 @@ it; every other kind of cache stores the same two documents. Written canonically
     layers      [[blob, parent]]   numbers into blobs and into layers; parent is -1 or smaller than its own
     results     [{key, definitions, layer, created}]  layer is the topmost one; definitions are other keys
                 that were seen to lead to this one
+    mounts      {name: blob}  contents of cache mounts, by a digest of what the mount is called
 
 It holds digests, sizes and times alone: no name, no command and no variable reaches it. What is read is
 hostile until checked; what passes here has the right form, no more. Blobs are verified by digest, size and
@@ -57,6 +58,7 @@ class SharedIndex:
     def __init__(self, results: Iterable[SharedResult] = ()) -> None:
         self.results: dict[Digest, SharedResult] = {}
         self.definitions: dict[Digest, Digest] = {}
+        self.mounts: dict[Digest, SharedLayer] = {}
         for result in results:
             self.add(result)
 
@@ -66,8 +68,9 @@ class SharedIndex:
             self.definitions[definition] = result.key
 
     def blobs(self) -> list[SharedLayer]:
-        """Every layer once."""
-        return list(dict.fromkeys(layer for r in self.results.values() for layer in r.layers))
+        """Every blob once."""
+        layers = (layer for r in self.results.values() for layer in r.layers)
+        return list(dict.fromkeys([*layers, *self.mounts.values()]))
 
 
 def encode(index: SharedIndex) -> tuple[bytes, bytes]:
@@ -84,12 +87,14 @@ def encode(index: SharedIndex) -> tuple[bytes, bytes]:
             {"key": result.key, "definitions": sorted(result.definitions), "layer": top}
             | {"created": int(result.created)}
         )
+    mounts = {name: blobs.setdefault(blob, len(blobs)) for name, blob in sorted(index.mounts.items())}
     config = digests.canonical(
         {
             "version": VERSION,
             "blobs": [_blob(layer) for layer in blobs],
             "layers": [list(pair) for pair in layers],
             "results": results,
+            "mounts": mounts,
         }
     )
     return config, manifest_of(config, [layer.blob for layer in blobs if layer.held])

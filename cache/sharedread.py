@@ -41,6 +41,7 @@ class Document(msgspec.Struct):
     blobs: list[Blob]
     layers: list[tuple[int, int]]
     results: list[Result]
+    mounts: dict[str, int] = {}
 
 
 class InlineResult(msgspec.Struct):
@@ -77,6 +78,11 @@ def decode(config: bytes, what: str) -> SharedIndex:
             if total > MAX_LAYERS:
                 raise ImageError(f"{what} has results of more than {MAX_LAYERS} layers")
         index.add(_checked_result(result, tuple(reversed(layers)), what))
+    for name, blob in found.mounts.items():
+        _check_digest(name, what)
+        if not 0 <= blob < len(blobs):
+            raise ImageError(f"{what} has a mount that points nowhere")
+        index.mounts[Digest(name)] = blobs[blob]
     return index
 
 

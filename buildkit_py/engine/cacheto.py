@@ -125,7 +125,12 @@ def export(
         backend = open_backend(spec, services(engine))
         try:
             writer = Writer(engine, backend, options, emit, step.event.digest)
-            writer.write(results, base_layers(engine, graph))
+            mounts = {}
+            if options.mounts != frozenset():
+                from buildkit_py.engine.sharedmounts import Mounts
+
+                mounts = Mounts(engine, sharing, options, backend, emit, step.event.digest).write(graph)
+            writer.write(results, base_layers(engine, graph), mounts)
         finally:
             backend.close()
 
@@ -156,8 +161,13 @@ class Writer:
         self._emit = emit
         self._vertex = vertex
 
-    def write(self, results: Sequence[Result], elsewhere: Mapping[DiffID, SharedLayer]) -> None:
-        """``elsewhere``: layers that the index only names."""
+    def write(
+        self,
+        results: Sequence[Result],
+        elsewhere: Mapping[DiffID, SharedLayer],
+        mounts: Mapping[Digest, SharedLayer],
+    ) -> None:
+        """``elsewhere``: layers that the index only names. ``mounts``: what is there of cache mounts."""
         distinct = {layer.diff_id: layer for r in results for layer in r.layers}
         own = [layer for diff_id, layer in distinct.items() if diff_id not in elsewhere]
         blobs_of = dict(zip((o.diff_id for o in own), all_of(own, self._layer, UPLOADS), strict=True))
@@ -166,6 +176,7 @@ class Writer:
             SharedResult(r.key, r.definitions, tuple(layers[x.diff_id] for x in r.layers), r.created)
             for r in results
         )
+        index.mounts.update(mounts)
         shown, started = "writing cache manifest", time.time()
         self._emit(StatusEvent(self._vertex, shown, started=started))
         self._backend.write_index(*shared.encode(index))

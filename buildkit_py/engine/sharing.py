@@ -22,7 +22,7 @@ from buildkit_py.cache.backends import (
     open_backend,
 )
 from buildkit_py.cache.backends.options import parse_options
-from buildkit_py.cache.shared import SharedIndex, SharedResult
+from buildkit_py.cache.shared import SharedIndex, SharedLayer, SharedResult
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.engine.build import INLINE_CACHE, Step
 from buildkit_py.errors import NotFoundError, PybuildError
@@ -51,9 +51,11 @@ _LAZY = frozenset({"push", "name", "oci-mediatypes"})
 class Source:
     """One ``--cache-from``, read when it is first asked."""
 
-    def __init__(self, backend: Backend, index: SharedIndex) -> None:
+    def __init__(self, backend: Backend, index: SharedIndex, mounts: bool) -> None:
         self.backend = backend
         self.index = index
+        self.mounts = mounts
+        """Whether its cache mounts are used, too."""
         self.held = {layer.blob.digest for layer in index.blobs() if layer.held}
 
     def drop(self) -> None:
@@ -142,6 +144,25 @@ class Sharing:
             self._engine.index.put(promised.key, snapshot, name=promised.name, step=promised.step)
         return snapshot
 
+    def fill(self, name: Digest, path: str, folder: str) -> bool:
+        for backend, layer in self.mounts(name):
+            from buildkit_py.engine.sharedmounts import unpack
+
+            try:
+                unpack(self._engine, backend, layer, path, folder)
+            except PybuildError as e:
+                self.warn(f"a cache mount of {backend.shown} is not used: {e.message}")
+                continue
+            return True
+        return False
+
+    def mounts(self, name: Digest) -> Iterator[tuple[Backend, SharedLayer]]:
+        """What the caches have of a cache mount."""
+        for source in self._read():
+            layer = source.index.mounts.get(name) if source.mounts else None
+            if layer is not None:
+                yield source.backend, layer
+
     def _read(self) -> list[Source]:
         with self._reading:
             if self._sources is None:
@@ -160,7 +181,7 @@ class Sharing:
             if index is None:
                 self.emit(StatusEvent(step.event.digest, "there is no cache so far"))
                 return None
-            return Source(backend, index)
+            return Source(backend, index, spec.get("mounts", "true").lower() not in ("false", "0"))
 
     def _note_origins(self, source: Source, result: SharedResult) -> None:
         """A push to the same registry can then mount the blobs."""

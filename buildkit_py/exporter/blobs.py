@@ -23,7 +23,7 @@ from buildkit_py.tuples import NamedTuple
 
 Write = Callable[[bytes], object]
 _CHUNK = 1 << 20
-_MEDIA_TYPES: dict[Method, str] = {
+MEDIA_TYPES: dict[Method, str] = {
     "gzip": media.OCI_LAYER_GZIP,
     "zstd": media.OCI_LAYER_ZSTD,
     "none": media.OCI_LAYER,
@@ -60,7 +60,7 @@ def known_blob(
     """
     if method is None:
         return stores.images.layer_blob(layer.diff_id, PREFERENCE)
-    blob = stores.images.layer_blob(layer.diff_id, (_MEDIA_TYPES[method],))
+    blob = stores.images.layer_blob(layer.diff_id, (MEDIA_TYPES[method],))
     if blob is None and not force and _is_foreign(layer, stores):
         blob = stores.images.layer_blob(layer.diff_id, PREFERENCE)
     return blob
@@ -132,7 +132,7 @@ def _write_again(
     if made.diff_id != layer.diff_id:
         stores.content.delete(blob.digest)
         raise StoreError(f"the blob {blob.digest} was damaged and has been removed", hint="try again")
-    again = LayerBlob(_MEDIA_TYPES[method], made.digest, made.size)
+    again = LayerBlob(MEDIA_TYPES[method], made.digest, made.size)
     stores.images.remember_blob(layer.diff_id, again)
     return again
 
@@ -159,6 +159,6 @@ def _write_snapshot(
             f"the layer {layer.diff_id} has been changed in the store: it is now {made[0]}",
             hint="run `pybuild prune -af` and build again",
         )
-    blob = LayerBlob(_MEDIA_TYPES[method], compressed.digest, compressed.size)
+    blob = LayerBlob(MEDIA_TYPES[method], compressed.digest, compressed.size)
     stores.images.remember_blob(layer.diff_id, blob)
     return blob

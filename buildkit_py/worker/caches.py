@@ -3,6 +3,7 @@
 data     what is mounted
 data.*   being filled from ``from=``, renamed to data when whole
 id       the mount's id, for people
+shared   what of it was last shared (buildkit_py.engine.sharedmounts)
 used     empty; its time is that of the last use
 lock     flock(2), held alone by a step that has the cache as locked or private
 """
@@ -14,10 +15,12 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
+from buildkit_py.digest import Digest, of_record
 from buildkit_py.errors import StepError
+from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Copy, Exec, File, Mount
 from buildkit_py.sandbox.spec import SandboxMount
 from buildkit_py.snapshot.owners import Owners
@@ -31,27 +34,36 @@ _MOST = 100
 
 
 def cache_mounts(
-    ctx: BuildContext, op: Exec, results: Sequence[Result], stack: ExitStack
+    ctx: BuildContext, node: Node, results: Sequence[Result], stack: ExitStack
 ) -> dict[Mount, SandboxMount]:
     """A step's caches; those that it has for itself stay locked until ``stack`` ends. Raises StepError."""
-    caches = [m for m in op.mounts if m.kind == "cache"]
+    caches = [m for m in node.op.mounts if m.kind == "cache"] if isinstance(node.op, Exec) else []
     # In the order of their names, so that two steps that want the same two can't wait for each other.
     for path in sorted({_path(ctx, m, results) for m in caches if m.sharing == "locked"}):
-        stack.callback(os.close, _lock(path, fcntl.LOCK_EX))
-    return {mount: _cache(ctx, mount, results, stack) for mount in caches}
+        stack.callback(os.close, lock(path, fcntl.LOCK_EX))
+    return {mount: _cache(ctx, node, mount, results, stack) for mount in caches}
 
 
 def _path(ctx: BuildContext, mount: Mount, results: Sequence[Result]) -> str:
-    """A cache that starts as something else is another cache."""
+    return place(ctx.root, mount, results[mount.input] if mount.input >= 0 else None)
+
+
+def place(root: str, mount: Mount, start: Result) -> str:
+    """The directory of a cache. One that starts as something else is another cache."""
     name = mount.id
     if mount.input >= 0:
-        result = results[mount.input]
-        name += "\0" + (result if isinstance(result, str) else "")
+        name += "\0" + (start if isinstance(start, str) else "")
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return os.path.join(ctx.root, "cache-mounts", digest)
+    return os.path.join(root, "cache-mounts", digest)
 
 
-def _lock(path: str, how: int) -> int:
+def shared_name(node: Node, mount: Mount, keys: Mapping[Digest, Digest]) -> Digest | None:
+    """What a cache is called where several machines share it; None where a key isn't known."""
+    start = keys.get(node.inputs[mount.input]) if mount.input >= 0 else ""
+    return None if start is None else of_record(["cache mount", mount.id, start])
+
+
+def lock(path: str, how: int) -> int:
     """A descriptor that holds a cache's lock. Raises BlockingIOError with LOCK_NB."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     fd = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -68,35 +80,44 @@ def _private(path: str, stack: ExitStack) -> str:
     for number in range(_MOST):
         free = f"{path}-{number}" if number else path
         try:
-            stack.callback(os.close, _lock(free, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            stack.callback(os.close, lock(free, fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError:
             continue
         return free
     raise StepError(f"more than {_MOST} steps at a time want a private copy of one cache")
 
 
-def _cache(ctx: BuildContext, mount: Mount, results: Sequence[Result], stack: ExitStack) -> SandboxMount:
+def _cache(
+    ctx: BuildContext, node: Node, mount: Mount, results: Sequence[Result], stack: ExitStack
+) -> SandboxMount:
     path = _path(ctx, mount, results)
     if mount.sharing == "private":
         path = _private(path, stack)
     data = os.path.join(path, "data")
     if not os.path.isdir(data):
-        _make(ctx, mount, results, path, data)
+        _make(ctx, node, mount, results, path, data)
     with open(os.path.join(path, "used"), "w"):
         os.utime(os.path.join(path, "used"))
     inside = "" if mount.source == "/" else mount.source
     return SandboxMount("bind", mount.target, source=data, readonly=mount.readonly, inside=inside)
 
 
-def _make(ctx: BuildContext, mount: Mount, results: Sequence[Result], path: str, data: str) -> None:
-    """The first of several processes that make a cache wins."""
+def _make(
+    ctx: BuildContext, node: Node, mount: Mount, results: Sequence[Result], path: str, data: str
+) -> None:
+    """The first of several processes that make a cache wins. It begins as what a shared cache has of it, else
+    as what the Dockerfile says."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     with open(os.path.join(path, "id"), "w", encoding="utf-8", errors="surrogateescape") as f:
         f.write(mount.id)
     staged = f"{data}.{os.getpid()}-{os.urandom(4).hex()}"
     os.mkdir(staged)
     try:
-        if mount.input >= 0:
+        if ctx.shared is not None and (name := shared_name(node, mount, ctx.keys)):
+            filled = ctx.shared.fill(name, path, staged)
+        else:
+            filled = False
+        if mount.input >= 0 and not filled:
             _fill(ctx, ctx.tree_of(results[mount.input]), staged)
         made = stat.S_IFDIR | (0o755 if mount.mode < 0 else mount.mode)
         Ownership(_Plain(staged), ctx.identity).apply(staged, "", made, mount.uid, mount.gid, 0o777)

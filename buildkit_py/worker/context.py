@@ -63,6 +63,11 @@ class SharedCaches(Protocol):
         """
         ...
 
+    def fill(self, name: Digest, path: str, folder: str) -> bool:
+        """Fill the new, empty folder of a cache mount, whose directory is ``path``, with what a cache has of
+        it; False where none has it, and the folder is empty then."""
+        ...
+
 
 class Services(Protocol):
     """What reaches beyond this machine, with what the command line allows it to use."""

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from buildkit_py.digest import SnapshotID
 from buildkit_py.errors import StepError
+from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Exec, Mount
 from buildkit_py.sandbox.spec import SandboxMount
 from buildkit_py.snapshot.tree import Tree
@@ -18,12 +19,14 @@ from buildkit_py.worker.context import BuildContext
 
 
 def sandbox_mounts(
-    ctx: BuildContext, op: Exec, results: Sequence[Result], stack: ExitStack
+    ctx: BuildContext, node: Node, results: Sequence[Result], stack: ExitStack
 ) -> tuple[tuple[SandboxMount, ...], dict[str, str]]:
     """The step's mounts, and the variables that secrets set. Locks are held until ``stack`` ends."""
+    op = node.op
+    assert isinstance(op, Exec)
     mounts: list[SandboxMount] = []
     env: dict[str, str] = {}
-    caches = cache_mounts(ctx, op, results, stack)
+    caches = cache_mounts(ctx, node, results, stack)
     for mount in op.mounts:
         if mount.kind == "bind":
             mounts.append(_bind(ctx, mount, results))

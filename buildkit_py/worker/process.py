@@ -75,7 +75,7 @@ def _spec(
     for item in node.meta.secret_env:
         name, _, value = item.partition("=")
         env.setdefault(name, value)
-    mounts, secret_env = sandbox_mounts(ctx, op, results, stack)
+    mounts, secret_env = sandbox_mounts(ctx, node, results, stack)
     env.update(secret_env)
     hostname = op.hostname or "buildkitsandbox"
     network = "none" if op.network == "none" else ctx.network

@@ -71,7 +71,7 @@ class Services(NamedTuple):
 class Kind(NamedTuple):
     module: str
     source: frozenset[str]
-    """Fields of ``--cache-from``."""
+    """Fields of ``--cache-from`` that are not SOURCE's."""
     target: frozenset[str]
     """Those of ``--cache-to`` that are not TARGET's."""
     source_needs: tuple[str, ...]
@@ -80,8 +80,9 @@ class Kind(NamedTuple):
 
 TARGET = frozenset(
     {"mode", "compression", "compression-level", "force-compression", "ignore-error", "oci-mediatypes"}
-    | {"image-manifest"}
+    | {"image-manifest", "mounts"}
 )
+SOURCE = frozenset({"mounts"})
 
 KINDS = {
     "registry": Kind("registry", frozenset({"ref"}), frozenset({"ref"}), ("ref",), ("ref",)),
@@ -103,7 +104,9 @@ def check_source(spec: CacheSpec) -> None:
             hint="the cache is in the image: --cache-from type=registry,ref=IMAGE",
         )
     kind = _kind(spec, "--cache-from")
-    _check(spec, "--cache-from", kind.source, kind.source_needs)
+    _check(spec, "--cache-from", kind.source | SOURCE, kind.source_needs)
+    if spec.get("mounts", "true").lower() not in ("true", "false", "1", "0", ""):
+        raise UsageError("--cache-from: mounts is true or false")
 
 
 def check_target(spec: CacheSpec) -> None:

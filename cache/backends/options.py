@@ -15,6 +15,8 @@ class Options(NamedTuple):
     level: int | None = None
     force: bool = False
     """Layers that came with another compression are compressed again."""
+    mounts: frozenset[str] | None = frozenset()
+    """Ids of the cache mounts that go along; None: all."""
 
 
 def parse_options(spec: CacheSpec) -> Options:
@@ -42,7 +44,17 @@ def parse_options(spec: CacheSpec) -> Options:
         COMPRESSION[method] if method else None,
         int(level) if level else None,
         _flag(spec, "force-compression", False),
+        _mounts(spec.get("mounts", "false")),
     )
+
+
+def _mounts(text: str) -> frozenset[str] | None:
+    """true, false, or ids separated by semicolons or (in a quoted field) commas."""
+    if text.lower() in ("true", "1", ""):
+        return None
+    if text.lower() in ("false", "0"):
+        return frozenset()
+    return frozenset(part.strip() for part in text.replace(";", ",").split(",") if part.strip())
 
 
 def _flag(spec: CacheSpec, name: str, default: bool) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.cache.machines import Machines
 from tests.support.registry import Registry
+from tests.support.runner import Pybuild
 
 _LINE = re.compile(r'"(?P<method>[A-Z]+) /v2/(?P<path>\S*) HTTP/1\.1" (?P<status>\d+)')
 
@@ -34,3 +36,8 @@ def counting(tmp_path: Path) -> Iterator[CountingRegistry]:
     registry.start()
     yield registry
     registry.stop()
+
+
+@pytest.fixture
+def machines(pybuild: Pybuild) -> Machines:
+    return Machines(pybuild)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integration.cache.conftest import CountingRegistry
+from tests.integration.cache.machines import Machines, ran
 from tests.support.registry import Registry
 from tests.support.runner import Pybuild
 
@@ -28,44 +28,6 @@ COPY --from=tools /tool /tool
 RUN cat /data /tool > /both
 """
 FILES = {"Dockerfile": DOCKERFILE, "data": "data\n"}
-
-
-class Machines:
-    """One user's stores: each is another machine."""
-
-    def __init__(self, pybuild: Pybuild) -> None:
-        self._pybuild = pybuild
-        self._count = 0
-
-    def __call__(self) -> Callable[..., str]:
-        """A machine that has built nothing: runs ``pybuild build`` with the words, gives what it told."""
-        self._count += 1
-        root = str(self._pybuild.folder / f"machine-{self._count}")
-
-        def run(*words: str | Path, command: str = "build", status: int = 0) -> str:
-            first = ("build", "--progress=plain") if command == "build" else (command,)
-            return self._pybuild(*first, *words, env={"PYBUILD_ROOT": root}, status=status).text
-
-        return run
-
-
-@pytest.fixture
-def machines(pybuild: Pybuild) -> Machines:
-    return Machines(pybuild)
-
-
-def ran(told: str) -> list[str]:
-    """The steps that were not cached, but for base images."""
-    steps: dict[str, str] = {}
-    cached = set()
-    for line in told.splitlines():
-        number, _, rest = line.partition(" ")
-        if rest.startswith("["):
-            steps[number] = rest
-        elif rest == "CACHED":
-            cached.add(number)
-    made = [s for n, s in steps.items() if n not in cached and not s.startswith("[internal]")]
-    return [s for s in made if "] FROM " not in s]
 
 
 def layer_gets(requests: list[str], repository: str, config: str = "") -> list[str]:
