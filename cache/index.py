@@ -86,6 +86,10 @@ class CacheIndex:
     def put_alias(self, definition: Digest, key: Digest) -> None:
         self._db.run("INSERT OR REPLACE INTO aliases VALUES (?, ?)", (definition, key))
 
+    def aliases(self) -> Iterator[tuple[Digest, Digest]]:
+        """Every (definition, content key)."""
+        yield from self._db.all("SELECT definition, key FROM aliases")
+
     def note_uses(self) -> None:
         """Write the times of the uses by this process, in one transaction."""
         if not self._hits:

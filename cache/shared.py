@@ -10,11 +10,13 @@ it; every other kind of cache stores the same two documents. Written canonically
     results     [{key, definitions, layer, created}]  layer is the topmost one; definitions are other keys
                 that were seen to lead to this one
     mounts      {name: blob}  contents of cache mounts, by a digest of what the mount is called
+    names       {key: text}  what steps are called, for people
+    places      {name: [id, mode, uid, gid]}  the mounts' directories
 
-It holds digests, sizes and times alone: no name, no command and no variable reaches it. What is read is
-hostile until checked; what passes here has the right form, no more. Blobs are verified by digest, size and
-diff id when they are unpacked. That a result is what its key promises is the word of whoever may write the
-cache.
+It holds digests, sizes and times alone: no name, no command and no variable reaches it. (``names`` and
+``places`` are of files that ``pybuild cache export`` writes, and nothing else.) What is read is hostile until
+checked; what passes here has the right form, no more. Blobs are verified by digest, size and diff id when
+they are unpacked. That a result is what its key promises is the word of whoever may write the cache.
 """
 
 from __future__ import annotations
@@ -52,6 +54,13 @@ class SharedResult(NamedTuple):
     """Seconds since the epoch."""
 
 
+class MountPlace(NamedTuple):
+    id: str
+    mode: int
+    uid: int
+    gid: int
+
+
 class SharedIndex:
     """Results by key; later additions under the same key win."""
 
@@ -59,6 +68,8 @@ class SharedIndex:
         self.results: dict[Digest, SharedResult] = {}
         self.definitions: dict[Digest, Digest] = {}
         self.mounts: dict[Digest, SharedLayer] = {}
+        self.names: dict[Digest, str] = {}
+        self.places: dict[Digest, MountPlace] = {}
         for result in results:
             self.add(result)
 
@@ -88,15 +99,18 @@ def encode(index: SharedIndex) -> tuple[bytes, bytes]:
             | {"created": int(result.created)}
         )
     mounts = {name: blobs.setdefault(blob, len(blobs)) for name, blob in sorted(index.mounts.items())}
-    config = digests.canonical(
-        {
-            "version": VERSION,
-            "blobs": [_blob(layer) for layer in blobs],
-            "layers": [list(pair) for pair in layers],
-            "results": results,
-            "mounts": mounts,
-        }
-    )
+    document: dict[str, Any] = {
+        "version": VERSION,
+        "blobs": [_blob(layer) for layer in blobs],
+        "layers": [list(pair) for pair in layers],
+        "results": results,
+        "mounts": mounts,
+    }
+    if index.names:
+        document["names"] = index.names
+    if index.places:
+        document["places"] = index.places
+    config = digests.canonical(document)
     return config, manifest_of(config, [layer.blob for layer in blobs if layer.held])
 
 

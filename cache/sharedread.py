@@ -11,7 +11,7 @@ import msgspec
 
 from buildkit_py import digest as digests
 from buildkit_py.cache import shared
-from buildkit_py.cache.shared import SharedIndex, SharedLayer, SharedResult
+from buildkit_py.cache.shared import MountPlace, SharedIndex, SharedLayer, SharedResult
 from buildkit_py.digest import DiffID, Digest
 from buildkit_py.errors import ImageError
 from buildkit_py.image.assemble import LayerBlob
@@ -42,6 +42,8 @@ class Document(msgspec.Struct):
     layers: list[tuple[int, int]]
     results: list[Result]
     mounts: dict[str, int] = {}
+    names: dict[str, str] = {}
+    places: dict[str, tuple[str, int, int, int]] = {}
 
 
 class InlineResult(msgspec.Struct):
@@ -83,6 +85,12 @@ def decode(config: bytes, what: str) -> SharedIndex:
         if not 0 <= blob < len(blobs):
             raise ImageError(f"{what} has a mount that points nowhere")
         index.mounts[Digest(name)] = blobs[blob]
+    index.names = {Digest(key): text for key, text in found.names.items()}
+    for name, place in found.places.items():
+        _, mode, uid, gid = place
+        if not (0 <= mode <= 0o7777 and 0 <= uid < 1 << 32 and 0 <= gid < 1 << 32):
+            raise ImageError(f"{what} has a mount of an impossible owner or mode")
+        index.places[Digest(name)] = MountPlace(*place)
     return index
 
 

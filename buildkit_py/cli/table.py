@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache du": ("cache_du", "Show what the store takes on disk"),
     "cache prune": ("cache_prune", "Remove records of the build cache"),
     "plan": ("plan", "Say what a build would do"),
+    "cache export": ("cache_export", "Write the build cache to one file"),
+    "cache import": ("cache_import", "Take a file of another build cache in"),
     "why": ("why", "Say why the steps of a build ran"),
     "history ls": ("history_ls", "List builds"),
     "history inspect": ("history_inspect", "Show all that is known of a build"),
@@ -90,7 +92,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
 """Options that a longer name stands for."""
 
 GROUPS: dict[str, str] = {
-    "cache": "The build cache: list, measure, prune",
+    "cache": "The build cache: list, measure, prune, move",
     "history": "Builds of the past: list, inspect, logs, report",
     "debug": "Look inside: syntax tree, build graph",
     "image": "",

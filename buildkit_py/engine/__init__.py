@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from buildkit_py.content.store import ContentStore
     from buildkit_py.database import Database
     from buildkit_py.digest import Digest
+    from buildkit_py.engine.cachefile import Moved
     from buildkit_py.engine.client import Client
     from buildkit_py.engine.inventory import Inventory
     from buildkit_py.engine.plan import Plan
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from buildkit_py.history.store import History
     from buildkit_py.history.why import Explanation
     from buildkit_py.image.store import Image, ImageStore
+    from buildkit_py.layer.compress import Method
     from buildkit_py.linux.identity import Identity
     from buildkit_py.linux.userns import Entering
     from buildkit_py.network.record import Records
@@ -326,6 +328,17 @@ class Engine:
         from buildkit_py.engine.prune import prune
 
         return prune(self, request)
+
+    def export_cache(self, dest: str, emit: Emit, method: Method, mounts: bool) -> Moved:
+        """Write the whole cache to a file; ``mounts``: cache mounts, too."""
+        from buildkit_py.engine.cachefile import export
+
+        return export(self, dest, emit, method, mounts)
+
+    def import_cache(self, source: str, emit: Emit) -> Moved:
+        from buildkit_py.engine.cachefile import import_
+
+        return import_(self, source, emit)
 
     # The store's lock: everything that reads or adds takes it shared, a prune alone.
 

@@ -15,7 +15,7 @@ from buildkit_py.cache import shared
 from buildkit_py.cache.backends import Backend, Write, open_backend
 from buildkit_py.cache.backends.options import Options, parse_options
 from buildkit_py.cache.shared import SharedIndex, SharedLayer, SharedResult
-from buildkit_py.digest import DiffID, Digest
+from buildkit_py.digest import DiffID, Digest, SnapshotID
 from buildkit_py.engine.build import Step
 from buildkit_py.engine.diffs import layer_nodes
 from buildkit_py.errors import NotFoundError
@@ -24,7 +24,7 @@ from buildkit_py.exporter.blobs import Layer
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.llb.graph import Graph, Node
 from buildkit_py.llb.ops import Exec, File, GitSource, ImageSource, Merge
-from buildkit_py.progress.events import Emit, StatusEvent
+from buildkit_py.progress.events import Emit, StatusEvent, WarningEvent
 from buildkit_py.registry.parallel import all_of
 from buildkit_py.source.image import chain_ids
 from buildkit_py.tuples import NamedTuple
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from buildkit_py.llb.result import FrontendResult
     from buildkit_py.request import CacheSpec
 
-UPLOADS = 4
-"""Blobs that are sent at once."""
 _MADE = (File, Exec, Merge, GitSource)
 """Ops whose results are kept under a key."""
 
@@ -45,7 +43,6 @@ _MADE = (File, Exec, Merge, GitSource)
 class Result(NamedTuple):
     """A step's result as it is known here: in the store, or by the cache that promised it."""
 
-    node: Node
     key: Digest
     definitions: tuple[Digest, ...]
     layers: tuple[Layer, ...]
@@ -65,19 +62,26 @@ def results_of(
         definitions = (definition,) if definition is not None else ()
         made, promised = engine.index.made(key), sharing.result(key)
         if made is not None:
-            chain = engine.snapshots.chain(made[0])
-            diff_ids = [info.diff_id or (diffs.take(info.snapshot) if diffs else None) for info in chain]
-            if None in diff_ids:
-                continue
-            layers = _layers([d for d in diff_ids if d is not None], {})
+            layers = layers_of(engine, made[0], diffs)
         elif promised is not None:
             blobs_of = {layer.diff_id: layer.blob for layer in promised.layers}
             layers = _layers([layer.diff_id for layer in promised.layers], blobs_of)
         else:
-            continue
-        created = promised.created if promised is not None else made[1] if made is not None else 0.0
-        found.append(Result(node, key, definitions, layers, created))
+            layers = None
+        if layers is not None:
+            created = promised.created if promised is not None else made[1] if made is not None else 0.0
+            found.append(Result(key, definitions, layers, created))
     return found
+
+
+def layers_of(engine: Engine, snapshot: SnapshotID, diffs: DiffIds | None) -> tuple[Layer, ...] | None:
+    """None where a diff id isn't known and ``diffs`` is not there to take it."""
+    diff_ids: list[DiffID] = []
+    for info in engine.snapshots.chain(snapshot):
+        if info.diff_id is None and diffs is None:
+            return None
+        diff_ids.append(info.diff_id or diffs.take(info.snapshot))  # type: ignore[union-attr]
+    return _layers(diff_ids, {})
 
 
 def _layers(diff_ids: Sequence[DiffID], known: Mapping[DiffID, LayerBlob]) -> tuple[Layer, ...]:
@@ -168,27 +172,41 @@ class Writer:
         mounts: Mapping[Digest, SharedLayer],
     ) -> None:
         """``elsewhere``: layers that the index only names. ``mounts``: what is there of cache mounts."""
+        index = self.blobs(results, elsewhere)
+        index.mounts.update(mounts)
+        self.index(index)
+
+    def blobs(self, results: Sequence[Result], elsewhere: Mapping[DiffID, SharedLayer]) -> SharedIndex:
+        """Write the blobs; the index of the results whose layers can all be had."""
         distinct = {layer.diff_id: layer for r in results for layer in r.layers}
         own = [layer for diff_id, layer in distinct.items() if diff_id not in elsewhere]
-        blobs_of = dict(zip((o.diff_id for o in own), all_of(own, self._layer, UPLOADS), strict=True))
+        made = all_of(own, self._layer, self._backend.writers)
+        blobs_of = {o.diff_id: blob for o, blob in zip(own, made, strict=True) if blob is not None}
         layers = {d: SharedLayer(d, blob) for d, blob in blobs_of.items()} | dict(elsewhere)
-        index = SharedIndex(
+        return SharedIndex(
             SharedResult(r.key, r.definitions, tuple(layers[x.diff_id] for x in r.layers), r.created)
             for r in results
+            if all(layer.diff_id in layers for layer in r.layers)
         )
-        index.mounts.update(mounts)
+
+    def index(self, index: SharedIndex) -> None:
         shown, started = "writing cache manifest", time.time()
         self._emit(StatusEvent(self._vertex, shown, started=started))
         self._backend.write_index(*shared.encode(index))
         self._emit(StatusEvent(self._vertex, shown, started=started, completed=time.time()))
 
-    def _layer(self, layer: Layer) -> LayerBlob:
+    def _layer(self, layer: Layer) -> LayerBlob | None:
+        """None where it is nowhere any more: a base image's that was pruned, say."""
         options, started = self._options, time.time()
         known = layer.blob or blobs.known_blob(layer, self._stores, options.method, force=options.force)
         shown = f"writing layer {(known.digest if known else layer.diff_id)[7:19]}"
         self._emit(StatusEvent(self._vertex, shown, total=known.size if known else 0, started=started))
         if known is None or not self._backend.has(known):
-            known = self._backend.write_blob(lambda write: self._make(layer._replace(blob=known), write))
+            try:
+                known = self._backend.write_blob(lambda write: self._make(layer._replace(blob=known), write))
+            except _NowhereError as e:
+                self._emit(WarningEvent(self._vertex, e.message))
+                return None
         if self._backend.place is not None:
             self._stores.images.remember_origin(known.digest, *self._backend.place)
         self._emit(StatusEvent(self._vertex, shown, known.size, known.size, started, time.time()))
@@ -201,4 +219,8 @@ class Writer:
                 layer, self._stores, write, options.method or "gzip", options.level, force=options.force
             )
         except NotFoundError as e:
-            raise NotFoundError(f"a layer of the cache is nowhere any more: {e.message}") from e
+            raise _NowhereError(e.message) from e
+
+
+class _NowhereError(NotFoundError):
+    """A layer can't be made: its results can't be shared."""

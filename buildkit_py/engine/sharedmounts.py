@@ -29,8 +29,9 @@ from buildkit_py.layer.compress import compress_layer, decompressor
 from buildkit_py.layer.diff import diff_id, write_tar
 from buildkit_py.llb.graph import Graph, Node
 from buildkit_py.llb.ops import Exec, Mount
-from buildkit_py.progress.events import Emit, StatusEvent
+from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.snapshot.owners import Owners
+from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.source.image import PREFERENCE
 from buildkit_py.worker import caches
 
@@ -130,27 +131,32 @@ class Mounts:
         raise AssertionError("unreachable")
 
     def _sent(self, path: str) -> SharedLayer:
-        data = os.path.join(path, "data")
-        options, started = self._options, time.time_ns()
-        method = options.method or "gzip"
+        data, started = os.path.join(path, "data"), time.time_ns()
         stamp, newest = _stamp(data)
-        # Made twice where it is new: whether it has to be sent is told by its digest.
-        digest = diff_id(data)
-        blob = self._engine.images.layer_blob(digest, (MEDIA_TYPES[method],))
-        if blob is None or not self._backend.has(blob):
-            blob = self._backend.write_blob(lambda write: self._compressed(data, digest, write))
-            self._engine.images.remember_blob(digest, blob)
+        layer = sent(self._engine, self._backend, data, self._options)
         if newest < started - _RACY_NS and _stamp(data)[0] == stamp:
-            remember(path, stamp, digest)
-        return SharedLayer(digest, blob)
+            remember(path, stamp, layer.diff_id)
+        return layer
 
-    def _compressed(self, data: str, expected: DiffID, write: Write) -> LayerBlob:
-        options = self._options
-        method = options.method or "gzip"
-        made = compress_layer(lambda out: write_tar(data, out), write, method, level=options.level)
-        if made.diff_id != expected:
-            raise StoreError("it changes while it is read")
-        return LayerBlob(MEDIA_TYPES[method], made.digest, made.size)
+
+def sent(engine: Engine, backend: Backend, data: str, options: Options) -> SharedLayer:
+    """Bring a cache mount's directory to a cache. Raises StoreError where it changes meanwhile, or has a name
+    that no layer can hold."""
+    method = options.method or "gzip"
+    # Read twice where it is new: whether it has to be sent is told by its digest.
+    digest = diff_id(data)
+    blob = engine.images.layer_blob(digest, (MEDIA_TYPES[method],))
+    if blob is None or not backend.has(blob):
+
+        def make(write: Write) -> LayerBlob:
+            made = compress_layer(lambda out: write_tar(data, out), write, method, level=options.level)
+            if made.diff_id != digest:
+                raise StoreError("it changes while it is read")
+            return LayerBlob(MEDIA_TYPES[method], made.digest, made.size)
+
+        blob = backend.write_blob(make)
+        engine.images.remember_blob(digest, blob)
+    return SharedLayer(digest, blob)
 
 
 def _copied(source: Backend, blob: LayerBlob, write: Write) -> LayerBlob:
@@ -163,28 +169,30 @@ def unpack(engine: Engine, backend: Backend, layer: SharedLayer, path: str, fold
     """Fill the folder of a new cache mount. Raises PybuildError; the folder is empty then."""
     from buildkit_py.source.arrival import Arrival
 
-    fetched = not engine.content.has(layer.blob.digest)
+    if engine.content.has(layer.blob.digest):
+        unpack_stored(engine, layer, path, folder)
+        return
+    arrival = Arrival(engine.content, layer.blob.digest, layer.blob.size)
     try:
-        if fetched:
-            arrival = Arrival(engine.content, layer.blob.digest, layer.blob.size)
-            try:
-                arrival.receive(backend.read_blob(layer.blob), lambda event: None, "")
-                arrival.wait()
-            finally:
-                arrival.close()
+        arrival.receive(backend.read_blob(layer.blob), ignore, "")
+        arrival.wait()
+        unpack_stored(engine, layer, path, folder)
+    finally:
+        arrival.close()
+        engine.content.delete(layer.blob.digest)
+
+
+def unpack_stored(engine: Engine, layer: SharedLayer, path: str, folder: str) -> None:
+    """As unpack(), of a blob that is in the content store."""
+    try:
         with engine.content.open(layer.blob.digest) as stored:
             found = apply_layer(decompressor(stored), folder, engine.identity, Owners())
         if found != layer.diff_id:
             raise ImageError(f"its blob unpacks to {found}, not to {layer.diff_id}")
     except PybuildError:
-        from buildkit_py.snapshot.removal import remove_tree
-
         remove_tree(folder)
         os.mkdir(folder)
         raise
-    finally:
-        if fetched:
-            engine.content.delete(layer.blob.digest)
     engine.images.remember_blob(layer.diff_id, layer.blob)
     remember(path, _stamp(folder)[0], layer.diff_id)
 

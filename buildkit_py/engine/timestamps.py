@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from buildkit_py.engine import Engine
     from buildkit_py.snapshot.store import LayerInfo
 
-_STEP = "rewrite timestamps"
+STEP = "rewrite timestamps"
 
 
 def rewritten(
@@ -50,7 +50,7 @@ def _base(engine: Engine, graph: Graph, root: Digest, emit: Emit) -> SnapshotID 
 
 
 def _layer(engine: Engine, info: LayerInfo, parent: SnapshotID | None, latest: int) -> SnapshotID:
-    key = keys.key_of({"op": _STEP, "layer": info.snapshot, "parent": parent, "latest": latest})
+    key = keys.key_of({"op": STEP, "layer": info.snapshot, "parent": parent, "latest": latest})
     known = engine.index.get(key.digest)
     if known is not None:
         engine.index.use(key.digest)
@@ -68,5 +68,5 @@ def _layer(engine: Engine, info: LayerInfo, parent: SnapshotID | None, latest: i
         below = engine.snapshots.tree(parent) if parent is not None else None
         apply_layer(tar, staged.fs, engine.identity, staged.owners, lower=below)
         made = engine.snapshots.commit(staged, parent, diff_id=diff_id)
-    engine.index.put(key, made, name=_STEP, step="")
+    engine.index.put(key, made, name=STEP, step="")
     return made

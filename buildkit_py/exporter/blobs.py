@@ -18,6 +18,7 @@ from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.store import Image
 from buildkit_py.layer.compress import Method
 from buildkit_py.oci import media
+from buildkit_py.snapshot.tree import Tree
 from buildkit_py.source.image import FOREIGN, PREFERENCE, chain_ids
 from buildkit_py.tuples import NamedTuple
 
@@ -98,10 +99,28 @@ def write_blob(
             blob = stores.images.layer_blob(layer.diff_id, (kind,))
             if blob is not None and blob != layer.blob and stores.sources.ensure_blob(blob):
                 return _write_again(layer, blob, stores, write, method, level)
+    if snapshot is not None and _packs_again(layer, stores):
+        return _write_snapshot(layer, stores, write, method, level)
     raise NotFoundError(
         f"the layer {layer.diff_id} came from outside, and neither the store nor a registry has its blob",
         hint="pull or load the base image again",
     )
+
+
+def _packs_again(layer: Layer, stores: Stores) -> bool:
+    """Whether a layer that came from outside makes the tar that it came as: then we made it, elsewhere."""
+    from buildkit_py.layer.diff import diff_id
+
+    path, lower = _place(layer, stores)
+    return diff_id(path, lower=lower) == layer.diff_id
+
+
+def _place(layer: Layer, stores: Stores) -> tuple[str, Tree | None]:
+    """A layer's directory and the tree below it."""
+    info = stores.snapshots.chain(stores.snapshots.by_chain_id(layer.chain_id))[-1]
+    parent = stores.snapshots.parent(info.snapshot)
+    lower = stores.snapshots.tree(parent) if parent is not None else None
+    return stores.snapshots.layer_path(info), lower
 
 
 def _write_stored(blob: LayerBlob, stores: Stores, write: Write) -> LayerBlob:
@@ -143,11 +162,7 @@ def _write_snapshot(
     from buildkit_py.layer.compress import compress_layer
     from buildkit_py.layer.diff import write_layer
 
-    snapshot = stores.snapshots.by_chain_id(layer.chain_id)
-    info = stores.snapshots.chain(snapshot)[-1]
-    parent = stores.snapshots.parent(info.snapshot)
-    lower = stores.snapshots.tree(parent) if parent is not None else None
-    path = stores.snapshots.layer_path(info)
+    path, lower = _place(layer, stores)
     made: list[DiffID] = []
 
     def produce(out: Callable[[bytes], object]) -> None:

@@ -15,11 +15,12 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 from buildkit_py.digest import Digest, of_record
 from buildkit_py.errors import StepError
+from buildkit_py.linux.identity import Identity
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Copy, Exec, File, Mount
 from buildkit_py.sandbox.spec import SandboxMount
@@ -60,7 +61,12 @@ def place(root: str, mount: Mount, start: Result) -> str:
 def shared_name(node: Node, mount: Mount, keys: Mapping[Digest, Digest]) -> Digest | None:
     """What a cache is called where several machines share it; None where a key isn't known."""
     start = keys.get(node.inputs[mount.input]) if mount.input >= 0 else ""
-    return None if start is None else of_record(["cache mount", mount.id, start])
+    return None if start is None else plain_name(mount.id, start)
+
+
+def plain_name(id: str, start: str = "") -> Digest:
+    """As shared_name(); ``start``: the key of what the cache begins as."""
+    return of_record(["cache mount", id, start])
 
 
 def lock(path: str, how: int) -> int:
@@ -95,39 +101,57 @@ def _cache(
         path = _private(path, stack)
     data = os.path.join(path, "data")
     if not os.path.isdir(data):
-        _make(ctx, node, mount, results, path, data)
+        _make(ctx, node, mount, results, path)
     with open(os.path.join(path, "used"), "w"):
         os.utime(os.path.join(path, "used"))
     inside = "" if mount.source == "/" else mount.source
     return SandboxMount("bind", mount.target, source=data, readonly=mount.readonly, inside=inside)
 
 
-def _make(
-    ctx: BuildContext, node: Node, mount: Mount, results: Sequence[Result], path: str, data: str
+def _make(ctx: BuildContext, node: Node, mount: Mount, results: Sequence[Result], path: str) -> None:
+    """A cache begins as what a shared cache has of it, else as what the Dockerfile says."""
+
+    def fill(folder: str) -> None:
+        name = shared_name(node, mount, ctx.keys) if ctx.shared is not None else None
+        filled = ctx.shared.fill(name, path, folder) if ctx.shared is not None and name is not None else False
+        if mount.input >= 0 and not filled:
+            _fill(ctx, ctx.tree_of(results[mount.input]), folder)
+
+    mode = 0o755 if mount.mode < 0 else mount.mode
+    make(ctx.identity, path, mount.id, (mode, mount.uid, mount.gid), fill)
+
+
+def make(
+    identity: Identity,
+    path: str,
+    name: str,
+    attributes: tuple[int, int, int],
+    fill: Callable[[str], object],
 ) -> None:
-    """The first of several processes that make a cache wins. It begins as what a shared cache has of it, else
-    as what the Dockerfile says."""
+    """Make the cache with the id ``name`` in ``path``; the first of several processes wins.
+
+    ``attributes``: mode, uid and gid of its directory, which ``fill`` fills. Raises StepError.
+    """
     os.makedirs(path, mode=0o700, exist_ok=True)
     with open(os.path.join(path, "id"), "w", encoding="utf-8", errors="surrogateescape") as f:
-        f.write(mount.id)
+        f.write(name)
+    data = os.path.join(path, "data")
     staged = f"{data}.{os.getpid()}-{os.urandom(4).hex()}"
     os.mkdir(staged)
+    mode, uid, gid = attributes
     try:
-        if ctx.shared is not None and (name := shared_name(node, mount, ctx.keys)):
-            filled = ctx.shared.fill(name, path, staged)
-        else:
-            filled = False
-        if mount.input >= 0 and not filled:
-            _fill(ctx, ctx.tree_of(results[mount.input]), staged)
-        made = stat.S_IFDIR | (0o755 if mount.mode < 0 else mount.mode)
-        Ownership(_Plain(staged), ctx.identity).apply(staged, "", made, mount.uid, mount.gid, 0o777)
+        fill(staged)
+        Ownership(_Plain(staged), identity).apply(staged, "", stat.S_IFDIR | mode, uid, gid, 0o777)
         os.rename(staged, data)
     except FileExistsError:
         shutil.rmtree(staged, ignore_errors=True)
     except OSError as e:
         shutil.rmtree(staged, ignore_errors=True)
         if not os.path.isdir(data):
-            raise StepError(f"the cache {mount.id} cannot be made: {e.strerror}") from e
+            raise StepError(f"the cache {name} cannot be made: {e.strerror}") from e
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
 
 
 class _Plain:

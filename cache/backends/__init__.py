@@ -34,6 +34,8 @@ class Backend(Protocol):
     """What messages call it."""
     place: tuple[str, str] | None
     """(registry, repository), of a cache that is in one."""
+    writers: int
+    """Blobs that it takes at once."""
 
     def read_index(self) -> SharedIndex | None:
         """None where there is no cache so far."""
@@ -78,6 +80,8 @@ class Kind(NamedTuple):
     target_needs: tuple[str, ...]
 
 
+WRITERS = 4
+"""As many as keep both network and processors busy, and look polite."""
 TARGET = frozenset(
     {"mode", "compression", "compression-level", "force-compression", "ignore-error", "oci-mediatypes"}
     | {"image-manifest", "mounts"}

@@ -21,7 +21,7 @@ from typing import Any
 
 from buildkit_py import digest as digests
 from buildkit_py.cache import shared, sharedread
-from buildkit_py.cache.backends import Make, Services, verified
+from buildkit_py.cache.backends import WRITERS, Make, Services, verified
 from buildkit_py.cache.shared import SharedIndex
 from buildkit_py.digest import Digest
 from buildkit_py.errors import ImageError, NotFoundError, StoreError, UsageError
@@ -45,6 +45,7 @@ class LocalBackend:
         self._use = -1
         self._lock = allocate_lock()
         self.shown = directory
+        self.writers = WRITERS
         self.place = None
 
     def read_index(self) -> SharedIndex | None:

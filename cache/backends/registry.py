@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from buildkit_py import digest as digests
 from buildkit_py.cache import shared, sharedread
-from buildkit_py.cache.backends import Make, Services
+from buildkit_py.cache.backends import WRITERS, Make, Services
 from buildkit_py.cache.shared import SharedIndex
 from buildkit_py.digest import Digest
 from buildkit_py.errors import ImageError, NotFoundError, RegistryError
@@ -27,6 +27,7 @@ class RegistryBackend:
         self._client = services.client()
         self._origins = services.origins
         self.shown = self._name.familiar
+        self.writers = WRITERS
         self.place = (self._name.registry, self._name.repository)
 
     def read_index(self) -> SharedIndex | None:
