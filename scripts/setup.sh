@@ -12,7 +12,7 @@
 # A program and the package that brings it. Either of the two network helpers is enough.
 demo_tools="newuidmap:uidmap mmdebstrap:mmdebstrap docker-registry:docker-registry busybox:busybox-static"
 test_tools="skopeo:skopeo umoci:umoci podman:podman buildah:buildah git:git gcc:gcc make:make setpriv:util-linux"
-test_tools="$test_tools sshd:openssh-server qemu-s390x-static:qemu-user-static"
+test_tools="$test_tools sshd:openssh-server qemu-s390x-static:qemu-user-static chromium:chromium"
 
 user_ids=pybuild-ids
 user_single=pybuild-single

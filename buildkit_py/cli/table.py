@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "history ls": ("history_ls", "List builds"),
     "history inspect": ("history_inspect", "Show all that is known of a build"),
     "history logs": ("history_logs", "Print what the steps of a build put out"),
+    "history report": ("history_report", "Write a build as an HTML page"),
     "history rm": ("history_rm", "Forget builds"),
     "debug dump-ast": ("debug_dump_ast", "Print a Dockerfile's syntax tree"),
     "debug graph": ("debug_graph", "Print a Dockerfile's build graph as DOT"),

@@ -269,6 +269,12 @@ class Engine:
 
         return explain(self, build)
 
+    def report(self, build: Build) -> bytes:
+        """A build as an HTML page."""
+        from buildkit_py.engine.report import report
+
+        return report(self, build)
+
     def create(self, request: RunRequest, emit: Emit) -> Container:
         from buildkit_py.engine.create import create
 
