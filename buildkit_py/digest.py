@@ -20,6 +20,7 @@ SnapshotID = NewType("SnapshotID", str)
 
 _SMALL = 1 << 16
 _HEX = frozenset("0123456789abcdef")
+_small: Callable[..., Any] | None = None
 
 
 def of_bytes(data: bytes) -> Digest:
@@ -29,18 +30,22 @@ def of_bytes(data: bytes) -> Digest:
 def hasher(size: int = _SMALL) -> Callable[..., Any]:
     """A sha256 constructor for ``size`` bytes: hashlib's, but for so few that OpenSSL, which it loads, costs
     more time than it saves (the standard library's ``random`` does likewise)."""
-    if size < _SMALL:
+    global _small
+    if size >= _SMALL:
+        from hashlib import sha256
+
+        return sha256
+    if _small is None:
+        # Once: a module that is not there is looked for anew each time.
         try:
             from _sha2 import sha256 as small  # type: ignore[import-not-found, unused-ignore]  # Python 3.12
         except ImportError:
             try:
                 from _sha256 import sha256 as small  # type: ignore[import-not-found, no-redef, unused-ignore]
             except ImportError:
-                return hasher()
-        return small  # type: ignore[no-any-return, unused-ignore]
-    from hashlib import sha256
-
-    return sha256
+                small = hasher()
+        _small = small
+    return _small
 
 
 def is_valid(text: str) -> bool:

@@ -7,7 +7,7 @@ emitted, and ONBUILD triggers may bring new dependencies at any time.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from buildkit_py.digest import Digest
@@ -25,8 +25,11 @@ from buildkit_py.llb.ops import GitSource, ImageSource, InlineSource, LocalSourc
 from buildkit_py.llb.result import BuildTarget, ImageResolver, ResolvedImage
 from buildkit_py.tuples import NamedTuple
 
-_MAX_HISTORY = 64 << 20
+_MAX_HISTORY = 16 << 20
 """Characters. A short file can ask for gigabytes: EXPOSE 0-65535 and long variables, line after line."""
+
+_MAX_SUGGESTIONS = 20
+"""Unset variables that are compared with the names of others."""
 
 _MAX_NESTING = 60
 """Of stages that refer to later ones; Python's stack ends somewhere."""
@@ -85,6 +88,7 @@ class Conversion:
         self._resolve = resolve
         self._converting: list[int] = []
         self._spent = 0
+        self._unset = 0
         self.target_stage = self._find_target()
         self.globals = args.automatic(
             target_platform, self.build_platform, options.target, options.build_args
@@ -121,6 +125,12 @@ class Conversion:
     def note(self, kind: str, instruction: Instruction, *data: str) -> None:
         self.notes.append(Note(kind, instruction.range, data))
 
+    def note_unset(self, kind: str, instruction: Instruction, name: str, known: Iterable[str]) -> None:
+        """An unset variable, and the names that it may be a slip of: of so many only, for a short file can
+        hold thousands of both."""
+        self._unset += 1
+        self.note(kind, instruction, name, *(known if self._unset <= _MAX_SUGGESTIONS else ()))
+
     def spend(self, characters: int) -> None:
         """Count text that ends in the config. Raises DockerfileError where it is beyond all reason."""
         self._spent += characters
@@ -135,7 +145,7 @@ class Conversion:
         result: expand.Expansion = self.expand(instruction, word, self.globals)
         for name in result.unset:
             if name not in self.declared_globals:
-                self.note("unset-global", instruction, name, *self.globals)
+                self.note_unset("unset-global", instruction, name, self.globals)
         return result.text
 
     # Stages
@@ -189,12 +199,16 @@ class Conversion:
         self._converting.append(stage.index)
         try:
             state = begin(self, stage)
-            for instruction in stage.instructions[1:]:
+            for instruction in () if self.is_replaced(stage) else stage.instructions[1:]:
                 handler(instruction.name)(state, instruction)
         finally:
             self._converting.pop()
         self.states[stage.index] = state
         return state
+
+    def is_replaced(self, stage: Stage) -> bool:
+        """Whether a named context stands for the stage, and nothing of it is built."""
+        return bool(stage.name) and self.named_context(stage.name) is not None
 
     def _fail_cycle(self, stage: Stage, wanted_by: Instruction) -> None:
         chain = self._converting[self._converting.index(stage.index) :] + [stage.index]
@@ -236,6 +250,8 @@ class Conversion:
         return found
 
     def _references(self, stage: Stage) -> list[Stage]:
+        if self.is_replaced(stage):
+            return []
         names = [(stage.base, False)]
         for instruction in stage.instructions:
             if instruction.name == "copy":

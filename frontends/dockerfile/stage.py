@@ -27,7 +27,8 @@ STEPS = frozenset(("run", "copy", "add", "workdir"))
 class StageState:
     """``root`` is the snapshot so far (None: nothing yet), ``document`` the image config so far.
 
-    ``own_cmd``: this stage has had a CMD; ``own_workdir``: this file has set the working directory.
+    ``own_cmd``: this stage has had a CMD; ``own_workdir``: this file has set the working directory;
+    ``places``: where variables stand in the config's Env, once this stage has set one.
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class StageState:
         "number",
         "own_cmd",
         "own_workdir",
+        "places",
         "platform",
         "root",
         "scope",
@@ -66,6 +68,7 @@ class StageState:
         self.label = conversion.label(stage)
         self.no_cache = conversion.skips_cache(stage)
         self.own_cmd = False
+        self.places: dict[str, int] | None = None
         self.own_workdir = False
         self.number = 0
         self.total = 0
@@ -125,7 +128,7 @@ class StageState:
     def _note_unset(self, instruction: Instruction, names: tuple[str, ...]) -> None:
         for name in names:
             if name not in self.scope.declared:
-                self.conversion.note("unset", instruction, name, *self.scope.values)
+                self.conversion.note_unset("unset", instruction, name, self.scope.values)
 
     def fail(
         self, instruction: Instruction, message: str, *, hint: str = "", word: str = ""

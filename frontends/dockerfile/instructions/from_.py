@@ -29,6 +29,8 @@ def begin(conversion: Conversion, stage: Stage) -> StageState:
     """The state after FROM and after the ONBUILD triggers of the base."""
     instruction = stage.instructions[0]
     wanted = stage_platform(conversion, stage)
+    if conversion.is_replaced(stage):
+        return _from_outside(conversion, stage, stage.name, wanted)
     base = conversion.expand_global(instruction, stage.base)
     if not base:
         raise conversion.fail(
@@ -79,16 +81,20 @@ def _from_stage(conversion: Conversion, stage: Stage, parent: Stage) -> StageSta
         conversion,
         stage,
         root=base.root,
-        # Entries of the history never change, so that a long chain of stages can share them.
+        # Entries of the history never change, nor do lists and objects of the config but for Env, so that a
+        # long chain of stages can share them.
         document={
             **base.document,
-            "config": _copy(base.config),
+            "config": dict(base.config),
             "history": list(base.document["history"]),
         },
         scope=base.scope.child(),
         platform=base.platform,
     )
     state.own_workdir = base.own_workdir
+    if base.places is not None:
+        state.places = dict(base.places)
+        state.config["Env"] = list(base.config["Env"])
     _finish(state, image=False)
     return state
 
@@ -140,8 +146,9 @@ def _from_directory(conversion: Conversion, stage: Stage, name: str, wanted: Pla
 def _finish(state: StageState, *, image: bool, source: Any = None) -> None:
     """Count the steps, add the source's node, fill in the platform, fire the triggers."""
     document = state.document
-    triggers = _take_triggers(state)
-    instructions = (*triggers, *state.stage.instructions[1:])
+    replaced = state.conversion.is_replaced(state.stage)
+    triggers = () if replaced else _take_triggers(state)
+    instructions = () if replaced else (*triggers, *state.stage.instructions[1:])
     state.total = image + sum(i.name in STEPS for i in instructions)
     if source is not None:
         root: Digest = source()
