@@ -7,7 +7,6 @@ docs/adr/0018.
 
 from __future__ import annotations
 
-import _thread
 import os
 
 from buildkit_py.errors import SandboxError
@@ -48,25 +47,21 @@ DEBIAN = "/usr/libexec/qemu-binfmt"
 """Emulators under names by which they know that they are given the program's argv[0] (flag P)."""
 _PACKAGE = "sudo apt install qemu-user-static"
 
-_lock = _thread.allocate_lock()
-
 
 def prepare(platform: str, mode: str) -> None:
     """Register the installed emulators in our user namespace where one for ``platform`` is wanted and none
-    is there. ``mode`` as of Identity. What is in the way of it is not told: ``missing`` says what to do."""
+    is there. ``mode`` as of Identity. What is in the way of it is not told: ``missing`` says what to do.
+    For one thread of one process of the namespace."""
     if mode == "root" or not _state(platform) or not interpreter(_machine(platform)):
         return
-    with _lock:
-        if not _state(platform):
-            return
-        try:
-            sc.move_mount(mounts.new("binfmt_misc"), sc.AT_FDCWD, REGISTERED)
-            for arch, machine in _MACHINES.items():
-                path = "" if arch in _native() else interpreter(machine)
-                if path:
-                    _register(registration(machine, path))
-        except (SandboxError, OSError):
-            return
+    try:
+        sc.move_mount(mounts.new("binfmt_misc"), sc.AT_FDCWD, REGISTERED)
+        for arch, machine in _MACHINES.items():
+            path = "" if arch in _native() else interpreter(machine)
+            if path:
+                _register(registration(machine, path))
+    except (SandboxError, OSError):
+        return
 
 
 def runnable(mode: str, release: str) -> tuple[str, ...]:

@@ -68,4 +68,5 @@ def container_spec(
         terminal=request.terminal,
         shm_size=request.limits.shm_size or 64 << 20,
         ulimits=request.isolation.ulimits,
+        platform=config.platform,
     )

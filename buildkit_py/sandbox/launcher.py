@@ -171,7 +171,7 @@ class Launcher:
         mine, other = wire.pair()
         try:
             fds = (other.fileno(), stdin, stdout, stderr) + ((namespace,) if namespace >= 0 else ())
-            wire.send(self._control, ("run", spec.network), fds)
+            wire.send(self._control, ("run", spec.network, spec.platform), fds)
             other.close()
             if self.mode == "single":
                 spec = spec._replace(env=(f"APT_CONFIG=/dev/{layout.APT_CONFIG}", *spec.env))

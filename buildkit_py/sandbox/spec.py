@@ -65,3 +65,5 @@ class SandboxSpec(NamedTuple):
     tree: str = ""
     """A plain writable directory as the root, where overlay can't be mounted: ``layers``, ``upper`` and
     ``work`` are then left out of account."""
+    platform: str = ""
+    """``os/arch[/variant]`` of the programs in it; "": this machine's."""

@@ -53,6 +53,8 @@ def main(control: _socket.socket, mode: str, base_stub: str, *, orphan: bool = F
 
 
 def _serve(control: _socket.socket, mode: str, base_stub: str) -> None:
+    # All that _start imports, while nobody waits for it.
+    from buildkit_py.linux import emulation as emulation
     from buildkit_py.linux import seccomp
     from buildkit_py.sandbox import child
 
@@ -79,6 +81,7 @@ def _serve(control: _socket.socket, mode: str, base_stub: str) -> None:
 
 
 def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
+    from buildkit_py.linux import emulation
     from buildkit_py.sandbox import child
 
     message, fds = wire.receive(control)
@@ -87,6 +90,7 @@ def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
     conn = _socket.socket(fileno=fds[0])
     streams = (fds[1], fds[2], fds[3])
     namespace = fds[4] if len(fds) > 4 else -1
+    emulation.prepare(message[2], settings.mode)
     link, far_link = wire.pair() if settings.mode == "single" or message[1] == "private" else (None, None)
     try:
         pid, pidfd = sc.clone(_NAMESPACES)

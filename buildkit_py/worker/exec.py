@@ -51,10 +51,8 @@ class ExecHandler(ContentHandler):
         self, ctx: BuildContext, node: Node, op: Exec, key: Key, results: Sequence[Result], emit: Emit
     ) -> Result:
         # The sandbox's modules are loaded when something runs, not when all is cached.
-        from buildkit_py.linux import emulation
         from buildkit_py.worker.process import run_step
 
-        emulation.prepare(op.platform, ctx.identity.mode)
         parent = results[0] if op.base else None
         with ctx.snapshots.prepare(parent) as staged:
             status, tail = run_step(ctx, node, op, staged, results, emit)

@@ -97,6 +97,7 @@ def _spec(
         privileged=op.security == "insecure",
         shm_size=op.shm_size or 64 << 20,
         ulimits=op.ulimits,
+        platform=op.platform,
     )
 
 

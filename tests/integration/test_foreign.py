@@ -94,3 +94,10 @@ def test_an_architecture_that_nothing_emulates(me: Pybuild, foreign: Registry) -
     )
     told = me("build", "--progress=quiet", context, status=1).stderr
     assert "exit code: 126" in told and "sudo apt install qemu-user-static" in told
+
+
+@pytest.mark.parametrize("kind", [k for k in available() if k != "root"])
+def test_containers(kind: str, foreign: Registry, request: pytest.FixtureRequest) -> None:
+    pybuild: Pybuild = request.getfixturevalue(kind)
+    told = pybuild("run", "--rm", "--platform", f"linux/{ARCH}", "foreign", "sh", "-c", "uname -m; id -u")
+    assert told.stdout.split() == [MACHINE, "0"]
