@@ -112,6 +112,21 @@ class CacheIndex:
         )
         return None if row is None else _record(row)
 
+    def dangling(self) -> list[tuple[str, str]]:
+        """(key, step) of results whose snapshots are gone."""
+        rows = self._db.all(
+            "SELECT key, name FROM results WHERE snapshot NOT IN (SELECT id FROM snapshots) ORDER BY key"
+        )
+        return [(key, name) for key, name in rows]
+
+    def dangling_aliases(self) -> list[str]:
+        """Definitions whose keys lead to no result."""
+        rows = self._db.all("SELECT definition FROM aliases WHERE key NOT IN (SELECT key FROM results)")
+        return [definition for (definition,) in rows]
+
+    def forget_alias(self, definition: Digest) -> None:
+        self._db.run("DELETE FROM aliases WHERE definition = ?", (definition,))
+
     def forget(self, keys: Iterable[Digest]) -> None:
         with self._db.transaction():
             for key in keys:

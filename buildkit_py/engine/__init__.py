@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from buildkit_py.engine.inventory import Inventory
     from buildkit_py.engine.plan import Plan
     from buildkit_py.engine.prune import Pruned, PruneRequest
+    from buildkit_py.engine.store_check import Checked
     from buildkit_py.exporter import Stores
     from buildkit_py.history.record import Build
     from buildkit_py.history.store import History
@@ -345,6 +346,11 @@ class Engine:
         from buildkit_py.engine.cachefile import import_
 
         return import_(self, source, emit)
+
+    def check(self, *, mend: bool = True) -> Checked:
+        from buildkit_py.engine.store_check import check
+
+        return check(self, mend=mend)
 
     # The store's lock: everything that reads or adds takes it shared, a prune alone.
 

@@ -16,6 +16,7 @@ from buildkit_py import digest as digests
 from buildkit_py.cache.eviction import Item, Rule, choose
 from buildkit_py.digest import ChainID, SnapshotID
 from buildkit_py.engine.inventory import inventory, remove
+from buildkit_py.engine.leftovers import remove_leftovers
 from buildkit_py.errors import PybuildError
 from buildkit_py.tuples import NamedTuple
 
@@ -46,14 +47,14 @@ class PruneRequest(NamedTuple):
 
 def prune(engine: Engine, request: PruneRequest) -> Pruned:
     engine.enter()
-    with _alone(engine):
+    with Alone(engine):
         return _prune(engine, request)
 
 
 def try_prune(engine: Engine, request: PruneRequest) -> Pruned | None:
     """As prune(), but None where another process uses the store now."""
     engine.enter()
-    alone = _alone(engine)
+    alone = Alone(engine)
     if not alone.try_to_be():
         return None
     with alone:
@@ -69,7 +70,7 @@ def _prune(engine: Engine, request: PruneRequest) -> Pruned:
     return Pruned(containers, images, tuple(items), freed)
 
 
-class _alone:
+class Alone:
     """Hold the store's lock alone: wait for builds and pulls that are under way."""
 
     def __init__(self, engine: Engine) -> None:
@@ -145,6 +146,7 @@ def sweep(engine: Engine) -> int:
     for usage in sorted(engine.snapshots.usage(), key=lambda u: u.created, reverse=True):
         if usage.snapshot not in keep:
             freed += engine.snapshots.remove(usage.snapshot)
+    freed += remove_leftovers(engine)
     engine.snapshots.collect_trash()
     freed += engine.containers.collect_trash()
     named = engine.images.referenced() | {digest for digest, _ in kept(engine.db)}

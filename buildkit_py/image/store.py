@@ -263,6 +263,19 @@ class ImageStore:
         """Remove every image that has no name."""
         return self._untag((), tuple(image.id for image in self.images() if not image.names))
 
+    def dangling_names(self) -> list[tuple[str, str]]:
+        """(name, image id or index digest) of names that lead to nothing that is here."""
+        here = {str(image.id) for image in self.images()}
+        found = []
+        for name, target, kind in self._db.all("SELECT name, target, kind FROM names ORDER BY name"):
+            if target not in here if kind == "image" else not self._content.has(Digest(target)):
+                found.append((name, target))
+        return found
+
+    def drop_name(self, name: str) -> None:
+        """Take a name away as it stands in the table, whatever it means."""
+        self._db.run("DELETE FROM names WHERE name = ?", (name,))
+
     def layer_blob(self, diff_id: DiffID, media_types: tuple[str, ...]) -> LayerBlob | None:
         """The blob known to hold a layer, by preference of OCI layer type."""
         for media_type in media_types:

@@ -359,6 +359,58 @@ class SnapshotStore:
         staging.discard(f"{directory}/{layer}", self._trash)
         return size
 
+    # checking, with the store's lock held alone
+
+    def directories(self) -> set[str]:
+        """The names that our mode's directory may hold."""
+        rows = {row[0] for row in self._db.all("SELECT id FROM layers WHERE mode = ?", (self.mode,))}
+        return rows | {"squash-" + row[0] for row in self._db.all("SELECT id FROM snapshots")}
+
+    def dangling(self) -> list[tuple[SnapshotID, str]]:
+        """(snapshot, what is wrong with it) of those that miss a part; not of those that stand on them."""
+        rows = self._db.all(
+            "SELECT s.id, s.parent, p.id, l.id, l.mode FROM snapshots s"
+            " LEFT JOIN snapshots p ON p.id = s.parent LEFT JOIN layers l ON l.id = s.layer"
+        )
+        found: list[tuple[SnapshotID, str]] = []
+        for id, parent, below, layer, mode in rows:
+            if parent is not None and below is None:
+                found.append((SnapshotID(id), f"what it stands on, {parent}, is gone"))
+            elif layer is None:
+                found.append((SnapshotID(id), "its layer is not known"))
+            elif mode == self.mode and not os.path.isdir(f"{self._root}/{mode}/{layer}/fs"):
+                found.append((SnapshotID(id), f"its layer {layer} is gone"))
+        return found
+
+    def of_layer(self, layer: str) -> list[SnapshotID]:
+        return [SnapshotID(s) for (s,) in self._db.all("SELECT id FROM snapshots WHERE layer = ?", (layer,))]
+
+    def forget(self, id: SnapshotID) -> None:
+        """Forget a snapshot and all that stand on it; layers that nothing has then go to the trash."""
+        with self._db.transaction():
+            todo = [id]
+            while todo:
+                snapshot = todo.pop()
+                rows = self._db.all("SELECT id FROM snapshots WHERE parent = ?", (snapshot,))
+                todo += [SnapshotID(row[0]) for row in rows]
+                self._db.run("DELETE FROM snapshots WHERE id = ?", (snapshot,))
+                self._layers.pop(snapshot, None)
+            unused = self._db.all("SELECT id, mode FROM layers WHERE id NOT IN (SELECT layer FROM snapshots)")
+            for layer, _ in unused:
+                self._db.run("DELETE FROM layers WHERE id = ?", (layer,))
+        for layer, mode in unused:
+            staging.discard(f"{self._root}/{mode}/{layer}", self._trash)
+
+    def replace(self, info: LayerInfo, staged: Staged) -> None:
+        """Put a staged directory in the place of a layer's. The snapshots that have it stay what they are."""
+        staging.remove_work(staged.work)
+        staged.owners.save(staged.owners_file)
+        place = f"{self._root}/{info.mode}/{info.layer}"
+        staging.discard(place, self._trash)
+        os.rename(staged.base, place)
+        staged.done = True
+        self._db.run("UPDATE layers SET size = NULL, files = NULL WHERE id = ?", (info.layer,))
+
     def collect_trash(self) -> int:
         """Delete what was removed, and what crashed processes left; return the bytes freed."""
         staging.sweep(self._root, MODES, self._trash)

@@ -130,9 +130,10 @@ class Pybuild:
         return self.person.own(place)
 
     def check_store(self) -> None:
-        """The store is whole: nothing half-made stands in it, and what is there answers."""
+        """The store is whole: what is there answers, and agrees with its digests."""
         self("images")
         self("cache", "du")
+        self("cache", "verify")
 
     def half_made(self) -> list[Path]:
         """Layer directories that no row of the index names, and blobs that never became one."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from buildkit_py.cache import keys
 from buildkit_py.cache.eviction import Rule
-from buildkit_py.digest import DiffID, SnapshotID
-from buildkit_py.engine import Engine
+from buildkit_py.digest import DiffID
 from buildkit_py.engine.prune import Pruned, PruneRequest, kept_snapshots, prune, try_prune
 from buildkit_py.image.assemble import config_bytes
-from buildkit_py.linux.identity import Identity
 from buildkit_py.runtime.container import lock
 from tests.support.containers import config
+from tests.support.store import Store
 
 pytestmark = pytest.mark.needs("root")
 
@@ -24,34 +21,8 @@ A, B = (DiffID("sha256:" + letter * 64) for letter in "ab")
 EVERYTHING = PruneRequest(containers=True, images=True, all_images=True, rules=(Rule(),))
 
 
-class Store(Engine):
-    """An engine that is root already: a test process stays in its namespaces."""
-
-    def enter(self) -> None:
-        self._identity = Identity("root")
-        self.snapshots.use(self._identity)
-
-    def layer(self, parent: SnapshotID | None = None, diff: DiffID | None = None) -> SnapshotID:
-        with self.snapshots.prepare(parent) as staged:
-            Path(staged.fs, "file").write_text("content")
-            return self.snapshots.commit(staged, parent, diff_id=diff)
-
-    def keep(self, snapshot: SnapshotID, name: str) -> None:
-        self.index.put(keys.key_of({"step": name}), snapshot, name=name, step=name)
-
-
 def names(pruned: Pruned) -> list[str]:
     return [item.name for item in pruned.items]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    engine = Store(str(tmp_path))
-    engine.enter()
-    yield engine
-    engine.snapshots.close()
-    engine.close()
-    engine.db.close()
 
 
 def test_everything_goes(store: Store) -> None:
