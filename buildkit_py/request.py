@@ -50,6 +50,36 @@ class SshSpec(NamedTuple):
     paths: tuple[str, ...] = ()
 
 
+class Limits(NamedTuple):
+    """What a container, or each step of a build, may use of the machine."""
+
+    shm_size: int = 0
+    """Bytes; 0: the default."""
+    memory: int = 0
+    """Bytes, as the next two; 0: no limit."""
+    memory_swap: int = 0
+    """Memory and swap together; -1: no limit of swap; 0: twice ``memory``."""
+    memory_reservation: int = 0
+    cpus: float = 0.0
+    cpu_shares: int = 0
+    """Relative weight, 1024 by default."""
+    cpuset_cpus: str = ""
+    """Like ``0-2,4``, as ``cpuset_mems``."""
+    cpuset_mems: str = ""
+    pids: int = 0
+    """Processes and threads; 0 or -1: no limit."""
+    blkio_weight: int = 0
+    """10 to 1000."""
+    cgroup_parent: str = ""
+    strict: bool = False
+    """A limit that can't be set is an error, not a warning."""
+
+    @property
+    def controlled(self) -> bool:
+        """Whether anything is limited that takes a control group."""
+        return self._replace(shm_size=0, cgroup_parent="", strict=False) != Limits()
+
+
 class BuildRequest(NamedTuple):
     context: str
     """A directory, a URL, or ``-`` (a Dockerfile or a tar on stdin)."""
@@ -79,6 +109,8 @@ class BuildRequest(NamedTuple):
     shm_size: int = 0
     """Bytes; 0: the default."""
     ulimits: Ulimits = ()
+    limits: Limits = Limits()
+    """Of each RUN; they take no part in cache keys."""
     outputs: tuple[Output, ...] = ()
     """Empty: an image in the store."""
     allow: tuple[str, ...] = ()
@@ -165,13 +197,34 @@ class Isolation(NamedTuple):
     readonly: bool = False
     """Of the root file system."""
     ulimits: Ulimits = ()
-
-
-class Limits(NamedTuple):
-    """What a container may use of the machine."""
-
-    shm_size: int = 0
-    """Bytes; 0: the default."""
+    privileged: bool = False
+    cap_add: tuple[str, ...] = ()
+    """Upper case, without ``CAP_``; ``ALL`` is one of them."""
+    cap_drop: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    seccomp: str = ""
+    """``unconfined`` or the path of a profile in Docker's form; "": Docker's default profile."""
+    mask: tuple[str, ...] = ()
+    """Paths hidden besides the usual ones."""
+    unmask: tuple[str, ...] = ()
+    """Paths that are hidden or read-only by default and should not be; ``ALL`` for every one."""
+    groups: tuple[str, ...] = ()
+    """Further groups of the user, by name in the image or number."""
+    devices: tuple[tuple[str, str, str], ...] = ()
+    """(host path, path in the container, what may be done with it of ``rwm``)"""
+    sysctls: Pairs = ()
+    init: bool = False
+    """Process 1 is a small program that reaps orphans and passes signals on."""
+    pid: str = ""
+    """Whose processes are seen: "" (its own), host or ``container:NAME``. The next three likewise."""
+    ipc: str = ""
+    uts: str = ""
+    cgroupns: str = ""
+    userns: str = ""
+    """"", host or keep-id."""
+    oom_score_adj: int | None = None
+    runtime: str = ""
+    """An OCI runtime that runs the container: its name or path; "": the sandbox of our own."""
 
 
 class HealthCheck(NamedTuple):

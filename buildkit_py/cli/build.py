@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from buildkit_py.cli import values
+from buildkit_py.cli import limits, values
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.request import BuildRequest, BuildResult, CacheSpec, Output, SecretSpec, SshSpec
@@ -37,6 +37,7 @@ def translate(args: Args) -> BuildRequest:
         extra_hosts=values.hosts(args.texts("add_hosts")),
         shm_size=values.size(args.text("shm_size"), "--shm-size"),
         ulimits=values.ulimits(args.texts("ulimits")),
+        limits=limits.translate(args)._replace(shm_size=0),
         outputs=outputs(args),
         allow=_listed(args.texts("allow")),
         cache_from=tuple(cache(text, "--cache-from") for text in args.texts("cache_from")),
@@ -274,7 +275,7 @@ PARAMS = (
         metavar="id=NAME,src=FILE",
         help="A secret for RUN --mount",
     ),
-    option("--shm-size", metavar="BYTES", help="Size of /dev/shm"),
+    *limits.OPTIONS,
     option("--ssh", multiple=True, metavar="ID[=SOCKET]", help="An SSH agent or keys for RUN --mount"),
     option("-t", "--tag", name="tags", multiple=True, metavar="NAME[:TAG]", help="Name of the image"),
     option("--target", metavar="STAGE", help="Stop at this stage"),

@@ -118,6 +118,14 @@ def _origin(error: Exception) -> str:
     return f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})"
 
 
+def warn(message: str) -> None:
+    """A line on stderr, of what a container goes without."""
+    stream = sys.stderr
+    style = Style(colour_wanted(stream))
+    stream.write(f"{style.yellow}WARNING:{style.off} {clean(message)}\n")
+    stream.flush()
+
+
 def warnings(found: Sequence[BuildWarning], *, checking: bool) -> None:
     """A build's warnings: a summary on stderr, or (``--check``) each with its place on stdout."""
     stream = sys.stdout if checking else sys.stderr

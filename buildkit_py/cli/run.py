@@ -10,7 +10,6 @@ from buildkit_py.cli.command import Args, Command, flag
 from buildkit_py.cli.container_options import ARGUMENTS, OPTIONS, cid_file, translate
 from buildkit_py.engine.client import Client
 from buildkit_py.errors import UsageError
-from buildkit_py.progress.events import WarningEvent
 
 
 def run(args: Args) -> int:
@@ -39,12 +38,19 @@ def run(args: Args) -> int:
     # A display that has nothing to show costs nothing; it is there for a pull.
     with Session("quiet" if args.flag("quiet") else "auto", passes_signals=True) as session:
         show = session.display
+
+        def warn(text: str) -> None:
+            show.close()
+            from buildkit_py.cli import report
+
+            report.warn(text)
+
         client = Client(
             attach=attach,
             detach=keys,
             proxy=args.flag("sig_proxy"),
             created=created,
-            warn=lambda text: show(WarningEvent("", text)),
+            warn=warn,
             starting=show.close,
         )
         status = session.engine.run(request, session.display, client)

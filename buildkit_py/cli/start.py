@@ -12,6 +12,7 @@ from buildkit_py.errors import UsageError
 
 
 def run(args: Args) -> int:
+    from buildkit_py.cli import report
     from buildkit_py.engine import Engine, containers
 
     names = args.texts("containers")
@@ -22,9 +23,12 @@ def run(args: Args) -> int:
     try:
         engine.begin(supervisors=len(names))
         if not attached:
-            return each(engine, names, lambda c: _started(containers.start(engine, c, Client())))
+            return each(
+                engine, names, lambda c: _started(containers.start(engine, c, Client(warn=report.warn)))
+            )
         chosen = ("stdin", "stdout", "stderr") if args.flag("interactive") else ("stdout", "stderr")
-        client = Client(chosen, streams.keys(args.text("detach_keys")), args.flag("sig_proxy"))
+        keys = streams.keys(args.text("detach_keys"))
+        client = Client(chosen, keys, args.flag("sig_proxy"), warn=report.warn)
         status = containers.start(engine, engine.containers.get(names[0]), client)
     finally:
         engine.close()

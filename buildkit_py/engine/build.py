@@ -122,6 +122,8 @@ class Build:
     """Of the targets' roots; set by solve(), like what follows."""
     diffs: DiffIds
     context: BuildContext
+    unlimited = ""
+    """Which limits can't be set on this machine, and why."""
 
     def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
         self.engine = engine
@@ -232,6 +234,7 @@ class Build:
             committed=self.diffs.committed,
             services=self.files.services,
             shared=self.sharing,
+            limits=self.request.limits,
         )
 
     def locals(self) -> Locals:
@@ -243,6 +246,9 @@ class Build:
         context.identity = self.engine.identity
         context.launcher = self.engine.launcher
         context.overlay = self.engine.overlay
+        from buildkit_py.sandbox import limits
+
+        self.unlimited = limits.check(self.request.limits, self.engine.identity.mode)
 
     def fetched(self, roots: tuple[Digest, ...]) -> frozenset[Digest]:
         """Fetch what steps need from elsewhere, before there are threads; the nodes that were shown."""
@@ -336,4 +342,5 @@ class Build:
         for w in found:
             self.emit(WarningEvent("", w.message, w.rule, w.path, w.start, w.end, w.url))
         lines = self.files.lines() if found else ()
-        return tuple(BuildWarning(w.message, w.rule, w.path, w.start, w.end, w.url, lines) for w in found)
+        shown = [BuildWarning(w.message, w.rule, w.path, w.start, w.end, w.url, lines) for w in found]
+        return (*shown, *([BuildWarning(self.unlimited)] if self.unlimited else ()))

@@ -81,7 +81,12 @@ def _start(
             return attach(container, client) if names else None
         _check(answer)
         client.starting()
-        return attachment.serve(front.conn, answer["streams"], fds) if attachment is not None else None
+        if attachment is None:
+            return None
+        status = attachment.serve(front.conn, answer["streams"], fds)
+        if attachment.warning:
+            client.warn(attachment.warning)
+        return status
     except BrokenPipeError:
         _give_up(front.conn)
         raise
@@ -120,7 +125,10 @@ def attach(container: Container, client: Client) -> int | None:
         answer, fds = _receive(conn)
         if config.request.terminal:
             control.send(conn, {"op": "resize", **size()})
-        return attachment.serve(conn, tuple(answer["streams"]), fds)
+        status = attachment.serve(conn, tuple(answer["streams"]), fds)
+        if attachment.warning:
+            client.warn(attachment.warning)
+        return status
     finally:
         attachment.close()
         conn.close()

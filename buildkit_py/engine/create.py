@@ -13,6 +13,7 @@ from buildkit_py.request import RunRequest
 from buildkit_py.runtime import events
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
+from buildkit_py.runtime.isolation import check_sysctls
 from buildkit_py.runtime.process import arguments, container_spec
 from buildkit_py.runtime.volumes import VolumeStore, image_volumes, named
 from buildkit_py.sandbox.spec import SandboxSpec
@@ -28,7 +29,7 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
     image = find_image(engine, request, emit)
     image_config = image.config.get("config") or {}
     command = arguments(image_config, request)
-    mode_of(request.networking)
+    check_sysctls(request.isolation, mode_of(request.networking))
     engine.enter()
     snapshot = engine.sources.unpack(image.id, emit, "pull")
     mounts, anonymous = named((*request.mounts, *image_volumes(image_config, request.mounts)))
@@ -90,6 +91,7 @@ def spec(engine: Engine, container: Container, config: Config) -> SandboxSpec:
         layers=lower,
         upper=upper,
         work=container.part("work"),
+        identity=engine.identity,
     )
     return made if engine.overlay else made._replace(tree=upper)
 

@@ -38,18 +38,50 @@ class Resources:
         self._connection = networking.connect(
             self._engine, config.id, config.request.networking, exposed, warn
         )
-        return self._connection.fit(spec), self._connection.namespace
+        spec = self._connection.fit(spec)
+        if config.request.limits.controlled:
+            spec = _limited(directory, config, spec, warn)
+        return spec, self._connection.namespace
 
-    def tear_down(self, directory: str, config: Config) -> None:
+    def tear_down(self, directory: str, config: Config) -> str:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
         elif _has_network(config):
             self._engine.container_networks.ended(config.id)
+        return _released(directory, config) if config.request.limits.controlled else ""
 
     def removed(self, config: Config) -> None:
         if _has_network(config):
             self._engine.container_networks.remove(config.id)
+
+
+_GROUP = "cgroup"
+"""The file of a container that names its control groups."""
+
+
+def _limited(directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]) -> SandboxSpec:
+    """The spec with its limits, in a control group. Raises PybuildError."""
+    from buildkit_py.linux import userns
+    from buildkit_py.sandbox import limits
+
+    mode = userns.present().mode
+    spec, group, warning = limits.apply(spec, config.request.limits, config.id, mode)
+    group.write(f"{directory}/{_GROUP}")
+    if warning:
+        warn(warning)
+    return spec
+
+
+def _released(directory: str, config: Config) -> str:
+    """Give the control group back; as tear_down()."""
+    from buildkit_py.linux.cgroups import Group
+    from buildkit_py.sandbox import limits
+
+    group = Group.read(f"{directory}/{_GROUP}")
+    killed = group.oom_kills()
+    group.remove()
+    return limits.out_of_memory(config.request.limits) if killed else ""
 
 
 def _has_network(config: Config) -> bool:

@@ -29,6 +29,13 @@ def mask(names: list[str]) -> int:
 DEFAULT = mask(_DEFAULT.split())
 """What Docker leaves to root in a container."""
 SYS_ADMIN = 1 << 21
+ALL = (1 << 64) - 1
+"""Those that a kernel newer than this file may have, too."""
+
+
+def names(mask: int) -> list[str]:
+    """The names (without ``CAP_``) of a mask's capabilities, by number."""
+    return [name for number, name in enumerate(NAMES) if mask >> number & 1]
 
 
 def drop_bounding(keep: int) -> None:

@@ -1,12 +1,26 @@
-"""Which control groups there are, and what of them is ours to use (cgroups(7))."""
+"""Control groups: which are ours to use, and groups that limit a container (cgroups(7)).
+
+Each controller is taken where it is: in the unified hierarchy (version 2) if that has it and lets us use it,
+else in one of its own (version 1). A group of ours is a directory ``pybuild/NAME`` below a *place* in each
+hierarchy that it needs: in version 2 the highest group above us that is ours to divide, in version 1 the
+hierarchy's root.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 
+from buildkit_py.errors import SandboxError
+from buildkit_py.request import Limits
 from buildkit_py.tuples import NamedTuple
 
 _MOUNT = "/sys/fs/cgroup"
+_FOLDER = "pybuild"
+_OURS = "pybuild-self"
+"""Where the processes of a group go that gets groups below it: it may not have both."""
+PERIOD = 100_000
+"""Microseconds in which a processor's time is shared out."""
 
 
 class Cgroups(NamedTuple):
@@ -50,3 +64,363 @@ def _read(path: str) -> str:
             return f.read()
     except OSError:
         return ""
+
+
+# The hierarchies
+
+
+class Hierarchies(NamedTuple):
+    """Where control groups are mounted."""
+
+    unified: str
+    """The mount point of version 2, "" where there is none."""
+    own: str
+    """Our group in it, a path from its root."""
+    single: dict[str, str]
+    """Version 1: controller to mount point."""
+
+
+def hierarchies(
+    mountinfo: str = "/proc/self/mountinfo", membership: str = "/proc/self/cgroup"
+) -> Hierarchies:
+    unified = ""
+    single: dict[str, str] = {}
+    for line in _read(mountinfo).splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        point = before.split(" ")[4]
+        if kind == "cgroup2":
+            unified = unified or point
+        elif kind == "cgroup":
+            single.update((name.removeprefix("name="), point) for name in options.split(","))
+    return Hierarchies(unified, _memberships(membership).get("", "/"), single)
+
+
+# What is limited
+
+
+class Setting(NamedTuple):
+    option: str
+    """As it is typed."""
+    controller: str
+    file: str
+    value: str
+    optional: bool = False
+    """Left out in silence where the kernel has no such file."""
+
+
+def settings(limits: Limits, version: int) -> list[Setting]:
+    """What to write where for limits, in order; the same options for both versions."""
+    found = [*_memory_settings(limits, version == 2), *_cpu_settings(limits, version == 2)]
+    if limits.pids > 0:
+        found.append(Setting("--pids-limit", "pids", "pids.max", str(limits.pids)))
+    if limits.blkio_weight:
+        if version == 2:
+            weight = f"default {1 + (limits.blkio_weight - 10) * 9999 // 990}"
+            found.append(Setting("--blkio-weight", "io", "io.weight", weight))
+        else:
+            found.append(Setting("--blkio-weight", "blkio", "blkio.weight", str(limits.blkio_weight)))
+    return found
+
+
+def _memory_settings(limits: Limits, unified: bool) -> list[Setting]:
+    found = []
+    if limits.memory:
+        file = "memory.max" if unified else "memory.limit_in_bytes"
+        found.append(Setting("--memory", "memory", file, str(limits.memory)))
+        # Docker: as much swap as memory, where nothing is said.
+        both = limits.memory_swap or 2 * limits.memory
+        if unified:
+            value = "max" if both < 0 else str(both - limits.memory)
+            given = Setting("--memory-swap", "memory", "memory.swap.max", value)
+        else:
+            given = Setting("--memory-swap", "memory", "memory.memsw.limit_in_bytes", str(both))
+        found.append(given._replace(optional=limits.memory_swap <= 0))
+    if limits.memory_reservation:
+        file = "memory.low" if unified else "memory.soft_limit_in_bytes"
+        found.append(Setting("--memory-reservation", "memory", file, str(limits.memory_reservation)))
+    return found
+
+
+def _cpu_settings(limits: Limits, unified: bool) -> list[Setting]:
+    found = []
+    if limits.cpus:
+        quota = max(int(limits.cpus * PERIOD), 1000)
+        if unified:
+            found.append(Setting("--cpus", "cpu", "cpu.max", f"{quota} {PERIOD}"))
+        else:
+            found.append(Setting("--cpus", "cpu", "cpu.cfs_period_us", str(PERIOD)))
+            found.append(Setting("--cpus", "cpu", "cpu.cfs_quota_us", str(quota)))
+    if limits.cpu_shares:
+        if unified:
+            weight = 1 + (max(limits.cpu_shares, 2) - 2) * 9999 // 262142
+            found.append(Setting("--cpu-shares", "cpu", "cpu.weight", str(weight)))
+        else:
+            found.append(Setting("--cpu-shares", "cpu", "cpu.shares", str(limits.cpu_shares)))
+    for option, name, value in (
+        ("--cpuset-cpus", "cpuset.cpus", limits.cpuset_cpus),
+        ("--cpuset-mems", "cpuset.mems", limits.cpuset_mems),
+    ):
+        if value:
+            found.append(Setting(option, "cpuset", name, value))
+    return found
+
+
+# Groups of ours
+
+
+class Group(NamedTuple):
+    """A group of ours: its directories, one in each hierarchy that it needs. Plain text, so that it can be
+    noted beside a container and found again."""
+
+    unified: str = ""
+    single: tuple[str, ...] = ()
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        return tuple(filter(None, (self.unified, *self.single)))
+
+    def write(self, path: str) -> None:
+        """Note it in a file."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, "\n".join((self.unified, *self.single)).encode())
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def read(cls, path: str) -> Group:
+        """As it was noted; an empty one where it wasn't."""
+        unified, *single = _read(path).split("\n")
+        return cls(unified, tuple(single))
+
+    def remove(self) -> None:
+        """Its processes must have ended. Raises nothing: what can't be removed is swept later."""
+        for directory in self.directories:
+            _remove(directory)
+
+    def oom_kills(self) -> int:
+        """How many of its processes were killed for lack of memory."""
+        total = 0
+        for directory in self.directories:
+            for name in ("memory.events", "memory.oom_control"):
+                for line in _read(f"{directory}/{name}").splitlines():
+                    if line.startswith("oom_kill "):
+                        total += int(line.split()[1])
+        return total
+
+    def freeze(self, frozen: bool) -> bool:
+        """Stop or continue all of its processes; False where the group can't."""
+        if self.unified and os.path.exists(f"{self.unified}/cgroup.freeze"):
+            _write(f"{self.unified}/cgroup.freeze", "1" if frozen else "0")
+            return True
+        for directory in self.single:
+            if os.path.exists(f"{directory}/freezer.state"):
+                _write(f"{directory}/freezer.state", "FROZEN" if frozen else "THAWED")
+                return True
+        return False
+
+
+def create(
+    name: str,
+    limits: Limits,
+    *,
+    needed: tuple[str, ...] = (),
+    found: Hierarchies | None = None,
+) -> tuple[Group, dict[str, str]]:
+    """A group with these limits, and those that could not be set: option to reason.
+
+    ``needed``: further controllers (``freezer``). Raises SandboxError for a value that the kernel refuses.
+    """
+    found = found or hierarchies()
+    wanted = {s.controller for s in settings(limits, 2)} | {*needed} - {"freezer"}
+    place, enabled = _place(found, wanted, limits.cgroup_parent) if found.unified else ("", frozenset())
+    missing: dict[str, str] = {}
+    unified, single = "", []
+    try:
+        if place and (enabled or "freezer" in needed):
+            unified = _make(place, name)
+            _apply(unified, [s for s in settings(limits, 2) if s.controller in enabled], missing)
+        rest = [
+            s
+            for s in settings(limits, 1)
+            if s.controller not in enabled and _V2.get(s.controller) not in enabled
+        ]
+        extra = {c for c in needed if c not in enabled and not (c == "freezer" and unified)}
+        for controller in sorted({s.controller for s in rest} | extra):
+            mine = [s for s in rest if s.controller == controller]
+            directory = _single(found, controller, name, limits.cgroup_parent)
+            if not directory:
+                reason = _reason(found, controller)
+                missing.update((s.option, reason) for s in mine if not s.optional)
+                continue
+            single.append(directory)
+            _apply(directory, mine, missing)
+    except BaseException:
+        Group(unified, tuple(single)).remove()
+        raise
+    return Group(unified, tuple(single)), missing
+
+
+_V2 = {"blkio": "io"}
+"""Controllers of version 1 that are called otherwise in version 2."""
+
+
+def _reason(found: Hierarchies, controller: str) -> str:
+    if controller in found.single:
+        return "the control groups are root's"
+    controllers = _read(f"{found.unified}/cgroup.controllers").split() if found.unified else []
+    if _V2.get(controller, controller) not in controllers:
+        return "this machine has no such control groups"
+    return "no control group is delegated to this user"
+
+
+def _apply(directory: str, todo: list[Setting], missing: dict[str, str]) -> None:
+    for setting in todo:
+        path = f"{directory}/{setting.file}"
+        try:
+            _write(path, setting.value)
+        except FileNotFoundError:
+            if not setting.optional:
+                missing[setting.option] = f"this kernel has no {setting.file}"
+        except OSError as e:
+            if setting.optional:
+                continue
+            raise SandboxError(
+                f"{setting.option}: the kernel refuses {setting.value} for {setting.file}: {e.strerror}",
+                call="cgroup",
+                errno=e.errno or errno.EIO,
+            ) from e
+
+
+def _place(found: Hierarchies, wanted: set[str], parent: str) -> tuple[str, frozenset[str]]:
+    """The directory in the unified hierarchy whose groups we may make, and those of the controllers that
+    they can have; "" where there is none."""
+    top = _highest(found)
+    if not top:
+        return "", frozenset()
+    folder = f"{top}/{parent.strip('/')}" if parent else f"{top}/{_FOLDER}"
+    here = top
+    enabled = _enable(here, wanted)
+    for part in os.path.relpath(folder, top).split("/"):
+        here = f"{here}/{part}"
+        try:
+            os.mkdir(here, 0o755)
+        except FileExistsError:
+            pass
+        except OSError:
+            return "", frozenset()
+        enabled = _enable(here, set(enabled))
+    return here, enabled
+
+
+def _highest(found: Hierarchies) -> str:
+    """The highest group above us, ours included, that we may write to without a gap."""
+    here = found.unified + found.own.rstrip("/")
+    best = ""
+    while all(
+        os.access(f"{here}/{name}", os.W_OK) for name in ("", "cgroup.procs", "cgroup.subtree_control")
+    ):
+        best = here
+        if here == found.unified:
+            break
+        here = os.path.dirname(here)
+    return best
+
+
+def _enable(directory: str, wanted: set[str]) -> frozenset[str]:
+    """Give the groups below a directory those of the controllers that there are."""
+    here = wanted & set(_read(f"{directory}/cgroup.controllers").split())
+    for name in sorted(here - set(_read(f"{directory}/cgroup.subtree_control").split())):
+        try:
+            try:
+                _write(f"{directory}/cgroup.subtree_control", f"+{name}")
+            except OSError as e:
+                if e.errno != errno.EBUSY:
+                    raise
+                _evacuate(directory)
+                _write(f"{directory}/cgroup.subtree_control", f"+{name}")
+        except OSError:
+            here.discard(name)
+    return frozenset(here)
+
+
+def _evacuate(directory: str) -> None:
+    """Move a group's own processes into one below it: ours, and those of the same scope."""
+    below = f"{directory}/{_OURS}"
+    os.makedirs(below, exist_ok=True)
+    for pid in _read(f"{directory}/cgroup.procs").split():
+        try:
+            _write(f"{below}/cgroup.procs", pid)
+        except ProcessLookupError:
+            pass
+
+
+def _single(found: Hierarchies, controller: str, name: str, parent: str) -> str:
+    """A new group of version 1, "" where we may not make one."""
+    mount = found.single.get(controller, "")
+    if not mount:
+        return ""
+    folder = f"{mount}/{parent.strip('/') or _FOLDER}"
+    try:
+        here = mount
+        for part in os.path.relpath(folder, mount).split("/"):
+            here = f"{here}/{part}"
+            try:
+                os.mkdir(here, 0o755)
+            except FileExistsError:
+                pass
+            _inherit_cpuset(here)
+        return _make(folder, name)
+    except OSError as e:
+        if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return ""
+        raise
+
+
+def _make(folder: str, name: str) -> str:
+    directory = f"{folder}/{name}"
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        # Of a container that was started before, or of a build whose process had our number.
+        _remove(directory)
+        os.makedirs(directory, 0o755, exist_ok=True)
+    _inherit_cpuset(directory)
+    return directory
+
+
+def _inherit_cpuset(directory: str) -> None:
+    """In version 1 a new cpuset is empty, and nothing can enter it."""
+    above = os.path.dirname(directory)
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        path = f"{directory}/{name}"
+        if os.path.exists(f"{directory}/cpuset.memory_migrate") and not _read(path).strip():
+            _write(path, _read(f"{above}/{name}").strip())
+
+
+def _remove(directory: str) -> None:
+    try:
+        for entry in os.scandir(directory):
+            if entry.is_dir(follow_symlinks=False):
+                _remove(entry.path)
+        os.rmdir(directory)
+    except OSError:
+        pass
+
+
+def sweep(group: Group, alive: frozenset[str]) -> None:
+    """Remove groups beside one of ours that nobody has any more; ``alive`` are the names of those in use."""
+    for directory in group.directories:
+        for entry in os.scandir(os.path.dirname(directory)):
+            if entry.is_dir(follow_symlinks=False) and entry.name not in alive and entry.path != directory:
+                _remove(entry.path)
+
+
+def _write(path: str, text: str) -> None:
+    """By one write(2), without making the file."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

@@ -35,6 +35,17 @@ def new(kind: str, options: tuple[tuple[str, str], ...] = (), attributes: int = 
         os.close(context)
 
 
+def proc(*, host: bool) -> int:
+    """A detached /proc of this process namespace. ``host``: that may be the host's, of which only real
+    root may mount another: then it is a clone of the one that is there."""
+    try:
+        return new("proc", (), PLAIN)
+    except SandboxError as e:
+        if e.errno != errno.EPERM or not host:
+            raise
+        return bind(sc.AT_FDCWD, "/proc", PLAIN)
+
+
 def bind(
     directory: int, path: str, attributes: int = 0, *, recursive: bool = True, follow: bool = True
 ) -> int:

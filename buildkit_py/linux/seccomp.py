@@ -4,7 +4,7 @@ The facts come from Docker's documentation of its default profile and the kernel
 is allowed is listed; of the rest, a call that the tables know answers EPERM, and one that they don't
 ENOSYS, so that a C library newer than this file falls back as on an old kernel. clone3 answers ENOSYS
 too: its flags lie behind a pointer, where a filter can't look, and every user of it falls back to
-clone.
+clone. A capability that a container has beyond the default ones opens the calls that want it.
 
 The program is a binary decision tree over ranges of numbers: some 8 steps for a call, against 300 for
 a list. It is made once, by the starter (buildkit_py.sandbox.starter), in less than 1 ms.
@@ -15,8 +15,13 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
+from buildkit_py.linux import caps
 from buildkit_py.linux import syscall_names as tables
+
+if TYPE_CHECKING:
+    from buildkit_py.linux.profile import Profile
 
 ALLOW = 0x7FFF0000
 NOTIFY = 0x7FC00000
@@ -70,6 +75,25 @@ _ALLOWED = """
 """
 ALLOWED = frozenset(_ALLOWED.split())
 
+_BY_CAPABILITY = {
+    "DAC_READ_SEARCH": "open_by_handle_at",
+    "SYS_ADMIN": "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount "
+    "mount_setattr move_mount open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns "
+    "syslog umount umount2 unshare",
+    "SYS_BOOT": "reboot",
+    "SYS_MODULE": "delete_module init_module finit_module",
+    "SYS_PACCT": "acct",
+    "SYS_PTRACE": "kcmp pidfd_getfd process_madvise",
+    "SYS_RAWIO": "iopl ioperm",
+    "SYS_TIME": "settimeofday stime clock_settime clock_settime64",
+    "SYS_TTY_CONFIG": "vhangup",
+    "SYS_NICE": "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
+    "SYSLOG": "syslog",
+    "BPF": "bpf",
+    "PERFMON": "perf_event_open",
+}
+"""Calls that a capability opens, where a container has it."""
+
 PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 """Linux, Linux32, their 3 GiB forms and the question for the present one: the allowed arguments."""
 NAMESPACE_FLAGS = 0x7E020000
@@ -86,12 +110,13 @@ OWNER_CALLS = frozenset(("chown", "chown32", "fchown", "fchown32", "lchown", "lc
 DEVICE_CALLS = {"mknod": 1, "mknodat": 2}
 """By the argument that holds the mode."""
 
-_LD = 0x20
-_JEQ = 0x15
-_JGE = 0x35
+LD = 0x20
+JEQ = 0x15
+JGE = 0x35
+JGT = 0x25
+AND = 0x54
+RET = 0x06
 _JA = 0x05
-_AND = 0x54
-_RET = 0x06
 
 Code = list[tuple[int, int, int, int]]
 """(operation, offset if true, offset if false, constant): sock_filter."""
@@ -99,29 +124,29 @@ Code = list[tuple[int, int, int, int]]
 
 def _argument(index: int) -> tuple[int, int, int, int]:
     """Load the low half of a call's argument (little-endian): what the kernel looks at in these calls."""
-    return (_LD, 0, 0, 16 + 8 * index)
+    return (LD, 0, 0, 16 + 8 * index)
 
 
 def _personality() -> Code:
     count = len(PERSONALITIES)
-    tests = [(_JEQ, count - i, 0, value) for i, value in enumerate(PERSONALITIES)]
-    return [_argument(0), *tests, (_RET, 0, 0, EPERM), (_RET, 0, 0, ALLOW)]
+    tests = [(JEQ, count - i, 0, value) for i, value in enumerate(PERSONALITIES)]
+    return [_argument(0), *tests, (RET, 0, 0, EPERM), (RET, 0, 0, ALLOW)]
 
 
 def _clone() -> Code:
-    mask = (_AND, 0, 0, NAMESPACE_FLAGS)
-    return [_argument(0), mask, (_JEQ, 0, 1, 0), (_RET, 0, 0, ALLOW), (_RET, 0, 0, EPERM)]
+    mask = (AND, 0, 0, NAMESPACE_FLAGS)
+    return [_argument(0), mask, (JEQ, 0, 1, 0), (RET, 0, 0, ALLOW), (RET, 0, 0, EPERM)]
 
 
 def _socket() -> Code:
-    return [_argument(0), (_JEQ, 0, 1, AF_VSOCK), (_RET, 0, 0, EPERM), (_RET, 0, 0, ALLOW)]
+    return [_argument(0), (JEQ, 0, 1, AF_VSOCK), (RET, 0, 0, EPERM), (RET, 0, 0, ALLOW)]
 
 
 def _device(argument: int) -> Code:
     """Notify for a character (S_IFCHR) or block (S_IFBLK) device, allow the rest."""
-    tests = [(_JEQ, 1, 0, 0o020000), (_JEQ, 0, 1, 0o060000)]
-    kinds = (_AND, 0, 0, 0o170000)
-    return [_argument(argument), kinds, *tests, (_RET, 0, 0, NOTIFY), (_RET, 0, 0, ALLOW)]
+    tests = [(JEQ, 1, 0, 0o020000), (JEQ, 0, 1, 0o060000)]
+    kinds = (AND, 0, 0, 0o170000)
+    return [_argument(argument), kinds, *tests, (RET, 0, 0, NOTIFY), (RET, 0, 0, ALLOW)]
 
 
 _CONDITIONAL: Mapping[str, Callable[[], Code]] = {
@@ -131,31 +156,52 @@ _CONDITIONAL: Mapping[str, Callable[[], Code]] = {
 }
 
 
-def actions(names: Mapping[str, int], *, emulate: bool = False, confine: bool = True) -> dict[int, int | str]:
-    """What to answer, by number: a seccomp return value, or the name of a call that is looked into."""
-    result: dict[int, int | str] = {}
+def opened(capabilities: int) -> frozenset[str]:
+    """The calls that a container's capabilities open."""
+    names = caps.names(capabilities & ~caps.DEFAULT)
+    return frozenset(call for name in names for call in _BY_CAPABILITY.get(name, "").split())
+
+
+def actions(
+    names: Mapping[str, int], *, emulate: bool, answer: Callable[[str], int | Code]
+) -> dict[int, int | Code]:
+    """What to answer, by number: a seccomp return value, or code that looks into the call.
+
+    ``answer`` says so by name; with ``emulate`` what it would allow may be recorded or pretended.
+    """
+    result: dict[int, int | Code] = {}
     for name, number in names.items():
-        if emulate and name in EMULATED_IDS:
-            result[number] = PRETEND
-        elif emulate and name in OWNER_CALLS:
-            result[number] = NOTIFY
-        elif emulate and name in DEVICE_CALLS:
-            result[number] = name
-        elif not confine:
-            result[number] = ALLOW
-        elif name in _CONDITIONAL:
-            result[number] = name
-        elif name in ALLOWED:
-            result[number] = ALLOW
-        else:
-            result[number] = ENOSYS if name == "clone3" else EPERM
+        said = answer(name)
+        if emulate and said == ALLOW:
+            if name in EMULATED_IDS:
+                said = PRETEND
+            elif name in OWNER_CALLS:
+                said = NOTIFY
+            elif name in DEVICE_CALLS:
+                said = _device(DEVICE_CALLS[name])
+        result[number] = said
     return result
 
 
-def _ranges(answers: Mapping[int, int | str], unknown: int) -> list[tuple[int, int | str]]:
+def _default(capabilities: int) -> Callable[[str], int | Code]:
+    more = opened(capabilities)
+
+    def answer(name: str) -> int | Code:
+        if name in more:
+            return ALLOW
+        if name in _CONDITIONAL:
+            return _CONDITIONAL[name]()
+        if name in ALLOWED:
+            return ALLOW
+        return ENOSYS if name == "clone3" else EPERM
+
+    return answer
+
+
+def _ranges(answers: Mapping[int, int | Code], unknown: int) -> list[tuple[int, int | Code]]:
     """(first number, answer) of each run of equal answers; ``unknown`` for numbers not in the table."""
-    result: list[tuple[int, int | str]] = []
-    last: int | str | None = None
+    result: list[tuple[int, int | Code]] = []
+    last: int | Code | None = None
     for number in range(max(answers) + 2):
         answer = answers.get(number, unknown)
         if answer != last:
@@ -164,16 +210,14 @@ def _ranges(answers: Mapping[int, int | str], unknown: int) -> list[tuple[int, i
     return result
 
 
-def _tree(ranges: list[tuple[int, int | str]]) -> Code:
+def _tree(ranges: list[tuple[int, int | Code]]) -> Code:
     """Code that answers for the number in the accumulator."""
     if len(ranges) == 1:
         answer = ranges[0][1]
-        if isinstance(answer, int):
-            return [(_RET, 0, 0, answer)]
-        return _device(DEVICE_CALLS[answer]) if answer in DEVICE_CALLS else _CONDITIONAL[answer]()
+        return [(RET, 0, 0, answer)] if isinstance(answer, int) else answer
     middle = len(ranges) // 2
     left, right = _tree(ranges[:middle]), _tree(ranges[middle:])
-    return _branch(_JGE, ranges[middle][0], right, left)
+    return _branch(JGE, ranges[middle][0], right, left)
 
 
 def _branch(test: int, constant: int, if_true: Code, if_false: Code) -> Code:
@@ -183,26 +227,63 @@ def _branch(test: int, constant: int, if_true: Code, if_false: Code) -> Code:
     return [(test, 0, 1, constant), (_JA, 0, 0, len(if_false)), *if_false, *if_true]
 
 
-def assemble(machine: str, *, emulate: bool = False, confine: bool = True) -> Code:
+def _policy(
+    confine: bool, capabilities: int, profile: Profile | None
+) -> tuple[int, Callable[[str], int | Code]]:
+    """The answer to calls that no table knows, and the answer by name to the others."""
+    if not confine:
+        return ALLOW, lambda name: ALLOW
+    if profile is None:
+        return ENOSYS, _default(capabilities)
+    from buildkit_py.linux.profile import answers_of
+
+    return profile.default, answers_of(profile)
+
+
+def assemble(
+    machine: str,
+    *,
+    emulate: bool = False,
+    confine: bool = True,
+    capabilities: int = caps.DEFAULT,
+    profile: Profile | None = None,
+) -> Code:
     """The whole program for a machine (os.uname().machine): all its ABIs; others answer ENOSYS.
 
-    ``confine``: Docker's profile; without it, all calls are allowed.
+    ``confine``: Docker's profile for a container with these ``capabilities``, or ``profile`` in its
+    place; without it, all calls are allowed.
 
     ``emulate``: root with one mapped id; changes of owner and new devices notify a supervisor
     (buildkit_py.sandbox.owners), changes of ids are answered 0.
     """
     abis = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64",)}[machine]
-    code: Code = [(_RET, 0, 0, ENOSYS)]
+    code: Code = [(RET, 0, 0, ENOSYS)]
+    unknown, answer = _policy(confine, capabilities, profile)
     for abi in reversed(abis):
+        if profile is not None and abi not in profile.abis:
+            continue
         table = {"x86_64": tables.X86_64, "i386": tables.I386, "aarch64": tables.AARCH64}[abi]
-        answers = actions(tables.numbers(table), emulate=emulate, confine=confine)
-        tree = _tree(_ranges(answers, ENOSYS if confine else ALLOW))
-        code = _branch(_JEQ, AUDIT_ARCH[abi], [(_LD, 0, 0, 0), *tree], code)
-    return [(_LD, 0, 0, 4), *code]
+        answers = actions(tables.numbers(table), emulate=emulate, answer=answer)
+        tree = _tree(_ranges(answers, unknown))
+        code = _branch(JEQ, AUDIT_ARCH[abi], [(LD, 0, 0, 0), *tree], code)
+    return [(LD, 0, 0, 4), *code]
 
 
-def program(*, emulate: bool = False, confine: bool = True, machine: str = "") -> bytes:
+def program(
+    *,
+    emulate: bool = False,
+    confine: bool = True,
+    capabilities: int = caps.DEFAULT,
+    profile: Profile | None = None,
+    machine: str = "",
+) -> bytes:
     """The assembled filter as sock_filter bytes (native byte order)."""
     pack = struct.Struct("=HBBI").pack
-    code = assemble(machine or os.uname().machine, emulate=emulate, confine=confine)
+    code = assemble(
+        machine or os.uname().machine,
+        emulate=emulate,
+        confine=confine,
+        capabilities=capabilities,
+        profile=profile,
+    )
     return b"".join([pack(*line) for line in code])

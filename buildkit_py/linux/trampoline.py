@@ -32,9 +32,12 @@ class Failure(NamedTuple):
     status: int
 
 
-def program(failures: list[Failure]) -> bytes:
-    """The ELF image for x86_64: execve(argv[0], argv + 1, envp). The last failure has errno 0."""
-    code = bytes.fromhex(
+def program(failures: list[Failure], before: bytes = b"") -> bytes:
+    """The ELF image for x86_64: execve(argv[0], argv + 1, envp). The last failure has errno 0.
+
+    ``before``: code that is run first.
+    """
+    code = before + bytes.fromhex(
         "488b7c2408"  # mov rdi, [rsp+8]          path: argv[0]
         "488d742410"  # lea rsi, [rsp+16]         argv + 1
         "488b0424"  # mov rax, [rsp]              argc
@@ -75,7 +78,9 @@ def _load_segment(size: int) -> bytes:
     return struct.pack("<IIQQQQQQ", 1, 5, 0, _BASE, _BASE, size, size, 0x1000)
 
 
-def execute(path: str, args: tuple[str, ...], env: dict[str, str], failures: list[Failure]) -> None:
+def execute(
+    path: str, args: tuple[str, ...], env: dict[str, str], failures: list[Failure], before: bytes = b""
+) -> None:
     """Become ``path`` by way of the trampoline. Returns where the machine has none (OSError where the
     attempt failed): another architecture than x86_64, or memory that may not be executed."""
     if os.uname().machine != "x86_64":
@@ -86,7 +91,7 @@ def execute(path: str, args: tuple[str, ...], env: dict[str, str], failures: lis
         if e.errno != errno.EINVAL:
             return
         fd = os.memfd_create("exec", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.write(fd, program(failures))
+    os.write(fd, program(failures, before))
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
     try:
         os.execve(fd, (path, *args), env)

@@ -54,7 +54,7 @@ def begin() -> Entering:
     """The first half of enter(): everything but waiting for the maps."""
     as_root = os.geteuid() == 0 and _can_mount()
     try:
-        entering = Entering(_present_identity()) if as_root else _enter_user_namespace()
+        entering = Entering(present()) if as_root else _enter_user_namespace()
         _make_private()
     except SandboxError as e:
         blame = None if as_root else blocking_setting()
@@ -95,7 +95,7 @@ def blocking_setting(sysctls: str = "/proc/sys") -> Setting | None:
 def would_be() -> Literal["root", "ids", "single"]:
     """The mode that enter() would come to, without entering."""
     if os.geteuid() == 0 and _has_admin():
-        return _present_identity().mode
+        return present().mode
     plan = plan_maps(os.geteuid(), os.getegid())
     return plan.mode if plan.mode == "single" or not missing_tools() else "single"
 
@@ -121,7 +121,7 @@ def _make_private() -> None:
     sc.mount("", "/", "", sc.MS_REC | sc.MS_SLAVE)
 
 
-def _present_identity() -> Identity:
+def present() -> Identity:
     """Root's identity by the map that is in force: real root, or root of an outer user namespace."""
     uids, gids = _read_map("/proc/self/uid_map"), _read_map("/proc/self/gid_map")
     if uids == gids == (IdRange(0, 0, _WHOLE - 1),):

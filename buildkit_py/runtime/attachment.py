@@ -43,6 +43,8 @@ class Attachment:
         self._interrupts = 0
         self._status: int | None = None
         self._detached = False
+        self.warning = ""
+        """What there is to say of the end of a container."""
         self._error: PybuildError | None = None
         self._saved: list[object] | None = None
         self._early: list[int] = []
@@ -164,6 +166,7 @@ class Attachment:
             self._error = PybuildError(message["error"], hint=message.get("hint", ""))
         elif "exit" in message:
             self._status = message["exit"]
+            self.warning = message.get("said", "")
         else:
             return
         self._loop.forget(self._conn.fileno())

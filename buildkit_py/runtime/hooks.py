@@ -23,9 +23,10 @@ class Hooks(Protocol):
         the network namespace that was made for it, -1 for none. Raises PybuildError."""
         ...
 
-    def tear_down(self, directory: str, config: Config) -> None:
+    def tear_down(self, directory: str, config: Config) -> str:
         """After each end, and after a set-up that failed; for a container whose supervisor was killed by
-        another process, maybe more than once. Raises nothing."""
+        another process, maybe more than once. Says so where the kernel killed something of it for lack of
+        memory; else "". Raises nothing."""
         ...
 
     def removed(self, config: Config) -> None:

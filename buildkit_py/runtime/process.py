@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from buildkit_py.errors import PybuildError
+from buildkit_py.linux.identity import Identity
 from buildkit_py.oci import defaults
 from buildkit_py.request import RunRequest
 from buildkit_py.runtime.config import Config
+from buildkit_py.runtime.isolation import isolated
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.snapshot.tree import Tree
@@ -47,13 +50,17 @@ def container_spec(
     layers: tuple[str, ...],
     upper: str,
     work: str,
+    identity: Identity,
 ) -> SandboxSpec:
     """All but the network. ``tree`` is the container's root, for looking names up; raises PybuildError for
     an unknown user."""
     request, image = config.request, config.image_config
-    uid, gid, groups, home = resolve_user(tree, request.user or image.get("User") or "")
+    user = request.user or image.get("User") or ""
+    uid, gid, groups, home = resolve_user(tree, user)
     hostname = request.networking.hostname or config.id[:12]
-    return SandboxSpec(
+    if request.isolation.uts == "host":
+        hostname = os.uname().nodename
+    spec = SandboxSpec(
         layers=layers,
         upper="" if request.isolation.readonly else upper,
         work="" if request.isolation.readonly else work,
@@ -70,3 +77,4 @@ def container_spec(
         ulimits=request.isolation.ulimits,
         platform=config.platform,
     )
+    return isolated(spec, request.isolation, tree, identity, user)

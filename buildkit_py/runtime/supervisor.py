@@ -101,10 +101,13 @@ def _main(conn: _socket.socket, launcher: Launcher, stubs: str, hooks: Hooks) ->
         _settle(conn.fileno(), launcher.fileno())
         message, _ = control.receive(conn)
         if message is not None:
-            if message["mode"] != launcher.mode:
+            spec = wire.receive_spec(conn)
+            host_pids = "pid" in spec.host
+            if message["mode"] != launcher.mode or host_pids:
                 launcher.close()
-                launcher = Launcher.start(Identity(message["mode"]), stubs_in=stubs)
-            _run(launcher, conn, message, hooks)
+                identity = Identity(message["mode"])
+                launcher = Launcher.start(identity, stubs_in=stubs, host_pids=host_pids)
+            _run(launcher, conn, message, spec, hooks)
         launcher.close()
     except BaseException:
         # There is nobody to tell any more.
@@ -123,9 +126,10 @@ def _settle(*kept: int) -> None:
     os.umask(0o022)
 
 
-def _run(launcher: Launcher, conn: _socket.socket, message: control.Message, hooks: Hooks) -> None:
+def _run(
+    launcher: Launcher, conn: _socket.socket, message: control.Message, spec: SandboxSpec, hooks: Hooks
+) -> None:
     directory: str = message["directory"]
-    spec = wire.receive_spec(conn)
     lock = container.lock(directory)
     if lock < 0:
         control.send(conn, {"error": "the container is running already", "running": True})
@@ -175,6 +179,8 @@ class Supervisor:
         self._stopping = ""
         """stop or restart, while the container is on its way out for that."""
         self._done = False
+        self._said = ""
+        """What there is to say of the end: a kill for lack of memory."""
 
     # The whole of it
 
@@ -303,7 +309,9 @@ class Supervisor:
         self._keep_owners(running)
         streams.end()
         self._log.flush()
-        self._hooks.tear_down(self._directory, self._config)
+        self._said = self._hooks.tear_down(self._directory, self._config)
+        if self._said:
+            self._state = self._state._replace(oom_killed=True)
         if error is not None:
             self._failed_late(error)
         ran = time.time() - self._state.started
@@ -448,7 +456,7 @@ class Supervisor:
     def _tell_waiting(self, status: int) -> None:
         for client in self._waiting():
             client.waits = False
-            self._tell(client, {"exit": status})
+            self._tell(client, {"exit": status, "said": self._said})
 
     def _take_starter(self) -> _Client | None:
         starter, self._starter = self._starter, None

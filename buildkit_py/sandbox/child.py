@@ -9,9 +9,11 @@ from __future__ import annotations
 import _socket
 import errno
 import os
+import signal
 from typing import NoReturn
 
 from buildkit_py.errors import SandboxError
+from buildkit_py.linux import seccomp
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.network import devices
 from buildkit_py.sandbox import attendant, process, root, wire
@@ -27,12 +29,22 @@ class Settings(NamedTuple):
     mode: str
     base_stub: str
     confined: bytes
-    """The seccomp filter, as a BPF program."""
-    privileged: bytes
-    """The one for privileged sandboxes; empty for none."""
+    """The default seccomp filter, as a BPF program."""
+    open: bytes
+    """The one that allows everything; empty for none."""
 
     def filter(self, spec: SandboxSpec) -> bytes:
-        return self.privileged if spec.privileged else self.confined
+        """The filter of a sandbox; compiled here where it is not one that all have."""
+        if spec.seccomp == "unconfined":
+            return self.open
+        emulate = self.mode == "single"
+        if spec.seccomp != "default":
+            from buildkit_py.linux import profile
+
+            return seccomp.program(emulate=emulate, profile=profile.from_tuples(spec.seccomp))
+        if seccomp.opened(spec.capabilities):
+            return seccomp.program(emulate=emulate, capabilities=spec.capabilities)
+        return self.confined
 
 
 def main(
@@ -76,11 +88,18 @@ def prepare(
 ) -> None:
     os.umask(0o022)
     process.take_terminal(spec)
+    if "pid" in spec.host:
+        _die_with_the_starter()
+    # What needs files of ours, or a module, comes before the old root goes.
+    program = settings.filter(spec)
+    process.set_oom_score(spec)
+    process.enter_cgroups(spec)
     if spec.network != "host":
         _own_network(spec, link, namespace)
-    sc.sethostname(spec.hostname)
-    if spec.domainname:
-        sc.setdomainname(spec.domainname)
+    if "uts" not in spec.host:
+        sc.sethostname(spec.hostname)
+        if spec.domainname:
+            sc.setdomainname(spec.domainname)
     builder = root.Root(spec, mode=settings.mode, base_stub=settings.base_stub)
     top = builder.build()
     if builder.stubs or builder.stub_layer:
@@ -89,11 +108,18 @@ def prepare(
     process.reopen_terminal(spec)
     process.go_to(spec.cwd)
     process.set_limits(spec)
+    process.enter_user_namespaces(spec)
     sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
     if settings.mode == "single":
-        process.become_emulated(spec, settings.filter(spec), link)
+        process.become_emulated(spec, program, link)
     else:
-        process.become(spec, settings.filter(spec))
+        process.become(spec, program)
+
+
+def _die_with_the_starter() -> None:
+    """Without a process namespace of ours the kernel would let a sandbox live on. Not after a set-uid
+    program, for which the kernel forgets this."""
+    sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _own_network(spec: SandboxSpec, link: _socket.socket | None, namespace: int) -> None:

@@ -92,7 +92,7 @@ class Running:
         if kind == "exit":
             (self._status,) = values
         elif kind == "error":
-            self._error = _error(values)
+            self._error = self._error or _error(values)
         elif kind == "executing":
             self.executing = True
         elif kind == "refused":
@@ -145,17 +145,20 @@ class Launcher:
         self.mode = mode
 
     @classmethod
-    def start(cls, identity: Identity, *, stubs_in: str = "", orphan: bool = False) -> Launcher:
+    def start(
+        cls, identity: Identity, *, stubs_in: str = "", orphan: bool = False, host_pids: bool = False
+    ) -> Launcher:
         """Fork the starter; before any thread exists.
 
         ``orphan``: for another process than this one, a fork that inherits the launcher; the starter then
         outlives this process, and ends when nobody holds the launcher any more.
+        ``host_pids``: without a process namespace, for sandboxes that keep the host's.
         ``stubs_in``: a directory of the store, on the file system of its snapshots, for the mount points
         that images lack; without it they are made anew for each run.
         """
         base_stub = base_stubs(stubs_in) if stubs_in else ""
         mine, other = wire.pair()
-        pid, pidfd = sc.clone(sc.CLONE_NEWPID)
+        pid, pidfd = sc.clone(0 if host_pids else sc.CLONE_NEWPID)
         if pid == 0:
             starter.main(other, identity.mode, base_stub, orphan=orphan)
         other.close()
@@ -171,7 +174,7 @@ class Launcher:
         mine, other = wire.pair()
         try:
             fds = (other.fileno(), stdin, stdout, stderr) + ((namespace,) if namespace >= 0 else ())
-            wire.send(self._control, ("run", spec.network, spec.platform), fds)
+            wire.send(self._control, ("run", spec.network, spec.platform, spec.host), fds)
             other.close()
             if self.mode == "single":
                 spec = spec._replace(env=(f"APT_CONFIG=/dev/{layout.APT_CONFIG}", *spec.env))

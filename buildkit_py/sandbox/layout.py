@@ -22,6 +22,22 @@ MASKED = (
 )
 READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
+
+def masked(spec: SandboxSpec) -> tuple[str, ...]:
+    """The paths that are hidden."""
+    return (*_remaining(MASKED, spec), *spec.mask)
+
+
+def readonly(spec: SandboxSpec) -> tuple[str, ...]:
+    return _remaining(READONLY, spec)
+
+
+def _remaining(paths: tuple[str, ...], spec: SandboxSpec) -> tuple[str, ...]:
+    if spec.privileged or "ALL" in spec.unmask:
+        return ()
+    return tuple(path for path in paths if path not in spec.unmask) if spec.unmask else paths
+
+
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 DEV_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -37,6 +53,8 @@ APT_TEXT = b'APT::Sandbox::User "root";\n'
 whether it was. The file lies in the sandbox's /dev, where it leaves no trace, and is named by the
 environment variable APT_CONFIG."""
 DEV_FOLDERS = ("pts", "shm", "mqueue")
+OWN_DEVICES = frozenset((*DEVICES, "ptmx", "console"))
+"""Names in /dev that the host's devices don't take."""
 
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"

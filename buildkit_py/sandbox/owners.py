@@ -96,7 +96,8 @@ class Recorder:
         self._upper = os.open(upper, flags) if upper else -1
         new_files = uid or gid
         self._layers = [os.open(layer, flags) for layer in layers] if new_files and upper else []
-        self._proc = mounts.new("proc", (), mounts.PLAIN)
+        # We are in the starter's process namespace, which is the host's for --pid=host.
+        self._proc = mounts.proc(host=True)
         self._own = os.open("self/fd", flags, dir_fd=self._proc)
         sc.setns(pidfd, sc.CLONE_NEWNS)
         self._root = os.open("/", flags)

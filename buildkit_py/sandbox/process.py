@@ -15,7 +15,7 @@ import termios
 from collections.abc import Callable
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import caps, trampoline
+from buildkit_py.linux import caps, init, trampoline
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.linux.userns import write_file
 from buildkit_py.oci import defaults
@@ -44,7 +44,7 @@ def reopen_terminal(spec: SandboxSpec) -> None:
     if not spec.terminal:
         return
     try:
-        os.fchown(0, spec.uid, -1)
+        os.fchown(0, _exchanged(spec.uid, spec.keep_id[0]) if spec.keep_id else spec.uid, -1)
     except OSError:
         pass
     fd = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
@@ -52,6 +52,18 @@ def reopen_terminal(spec: SandboxSpec) -> None:
         os.dup2(fd, number)
     if fd > 2:
         os.close(fd)
+
+
+def set_oom_score(spec: SandboxSpec) -> None:
+    """Before the old /proc goes."""
+    if spec.oom_score_adj is None:
+        return
+    try:
+        write_file("/proc/self/oom_score_adj", str(spec.oom_score_adj))
+    except SandboxError as e:
+        e.message = f"--oom-score-adj={spec.oom_score_adj} cannot be set: {os.strerror(e.errno)}"
+        e.hint = "only real root can go below the value that its shell has"
+        raise
 
 
 def set_limits(spec: SandboxSpec) -> None:
@@ -70,10 +82,94 @@ def set_limits(spec: SandboxSpec) -> None:
             ) from e
 
 
+def enter_cgroups(spec: SandboxSpec) -> None:
+    """While the host's control groups are in sight."""
+    for directory in spec.cgroups:
+        write_file(f"{directory}/cgroup.procs", "0")
+    if "cgroup" not in spec.host:
+        sc.unshare(sc.CLONE_NEWCGROUP)
+
+
+def enter_user_namespaces(spec: SandboxSpec) -> None:
+    """``--userns=keep-id``: one more user namespace, in which our ids 0 are the user's own numbers, and
+    those numbers 0. A limit of processes: two. The inner one is charged to the outer one's root, which has
+    no other processes, and was made under the limit, so that all of its users together are held to it."""
+    if spec.processes:
+        _unshare_ids(_identity_maps())
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        limit = spec.processes if hard < 0 else min(spec.processes, hard)
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+    if spec.keep_id is not None:
+        own = zip(("uid", "gid"), spec.keep_id, strict=True)
+        _unshare_ids([(kind, id_map(_extents(kind), number)) for kind, number in own])
+    elif spec.processes:
+        _unshare_ids(_identity_maps())
+
+
+def _unshare_ids(maps: list[tuple[str, str]]) -> None:
+    """Enter a new user namespace with these maps: (uid or gid, text). The kernel takes large maps from a
+    process outside alone: a child that stays there."""
+    reading, writing = os.pipe()
+    target = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(writing)
+            if os.read(reading, 1):
+                for name, text in maps:
+                    write_file(f"/proc/{target}/{name}_map", text)
+                status = 0
+        finally:
+            os._exit(status)
+    os.close(reading)
+    try:
+        sc.unshare(sc.CLONE_NEWUSER)
+        os.write(writing, b"x")
+    finally:
+        os.close(writing)
+        status = os.waitpid(pid, 0)[1]
+    if status:
+        raise SandboxError("the kernel refused a map of ids", call="uid_map", errno=errno.EPERM)
+
+
+def _identity_maps() -> list[tuple[str, str]]:
+    return [(kind, id_map(_extents(kind), 0)) for kind in ("uid", "gid")]
+
+
+def _extents(kind: str) -> list[tuple[int, int]]:
+    """(first, count) of each run of ids that we have."""
+    with open(f"/proc/self/{kind}_map") as f:
+        lines = [list(map(int, line.split())) for line in f]
+    return [(first, count) for first, _, count in lines]
+
+
+def id_map(extents: list[tuple[int, int]], own: int) -> str:
+    """The text of a uid_map or gid_map over our ids that exchanges 0 and ``own``; 0: every id as it is.
+
+    A line may not reach over the end of one of our own extents. Where ``own`` is beyond them, nobody is 0.
+    """
+    pieces: list[tuple[int, int]] = []
+    for first, count in extents:
+        for cut in sorted({0, 1, own, own + 1}):
+            if first < cut < first + count:
+                pieces.append((first, cut - first))
+                first, count = cut, first + count - cut
+        pieces.append((first, count))
+    exchanged = {0: own, own: 0}
+    lines = [(exchanged.get(first, first), first, count) for first, count in pieces]
+    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
+
+
+def _exchanged(number: int, own: int) -> int:
+    """What an id inside is outside."""
+    return {own: 0, 0: own}.get(number, number)
+
+
 def become(spec: SandboxSpec, program: bytes) -> None:
     """Take on the user, drop capabilities, install the filter (``program``, empty for none)."""
     _, permitted, _ = sc.capget()
-    keep = permitted if spec.privileged else caps.DEFAULT & permitted
+    keep = spec.capabilities & permitted
     _set_ids(spec)
     _drop_bounding(spec)
     if spec.uid:
@@ -85,6 +181,7 @@ def become(spec: SandboxSpec, program: bytes) -> None:
     if program:
         sc.seccomp_filter(program)
     sc.capset(keep, keep, 0)
+    _no_more_privileges(spec)
 
 
 def become_emulated(spec: SandboxSpec, program: bytes, link: _socket.socket | None) -> None:
@@ -96,18 +193,24 @@ def become_emulated(spec: SandboxSpec, program: bytes, link: _socket.socket | No
         write_file("/proc/self/uid_map", f"{spec.uid} 0 1")
         write_file("/proc/self/gid_map", f"{spec.gid} 0 1")
     _, permitted, _ = sc.capget()
-    keep = 0 if spec.uid else permitted if spec.privileged else caps.DEFAULT & permitted
+    keep = 0 if spec.uid else spec.capabilities & permitted
     _drop_bounding(spec)
     listener = sc.seccomp_filter(program, sc.SECCOMP_FILTER_FLAG_NEW_LISTENER)
     if link is not None:
         attendant.ask(link, ("owners", spec.tree or spec.upper, spec.layers, spec.uid, spec.gid), listener)
     os.close(listener)
     sc.capset(keep, keep, 0)
+    _no_more_privileges(spec)
+
+
+def _no_more_privileges(spec: SandboxSpec) -> None:
+    if spec.no_new_privileges:
+        sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _drop_bounding(spec: SandboxSpec) -> None:
-    if not spec.privileged:
-        caps.drop_bounding(caps.DEFAULT)
+    if spec.capabilities != caps.ALL:
+        caps.drop_bounding(spec.capabilities)
     sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_CLEAR_ALL)
 
 
@@ -127,14 +230,46 @@ def _set_ids(spec: SandboxSpec) -> None:
 
 
 def go_to(path: str) -> None:
-    """Change to the working directory, made where it is missing."""
+    """Change to the working directory, made where it is missing. A link of /proc is refused: descriptors
+    of ours are open still, and one of them would lead out (CVE-2024-21626 of runc)."""
     try:
-        os.chdir(path)
-        return
-    except FileNotFoundError:
-        pass
-    os.makedirs(path, 0o755, exist_ok=True)
-    os.chdir(path)
+        try:
+            fd = _open_folder(path)
+        except SandboxError as e:
+            if e.errno != errno.ENOENT:
+                raise
+            fd = _make_folders(path)
+    except (SandboxError, OSError) as e:
+        number = e.errno or errno.EIO
+        raise SandboxError(
+            f"the working directory {path} cannot be entered: {os.strerror(number)}",
+            call="chdir",
+            errno=number,
+        ) from e
+    os.fchdir(fd)
+    os.close(fd)
+
+
+def _open_folder(path: str) -> int:
+    return sc.openat2(sc.AT_FDCWD, path, os.O_PATH | os.O_DIRECTORY, sc.RESOLVE_NO_MAGICLINKS)
+
+
+def _make_folders(path: str) -> int:
+    """Make a directory and those above it, each in the one before, as it was opened; the last one opened."""
+    above, done = _open_folder("/"), ""
+    for name in filter(None, path.split("/")):
+        done += f"/{name}"
+        try:
+            here = _open_folder(done)
+        except SandboxError as e:
+            if e.errno != errno.ENOENT:
+                os.close(above)
+                raise
+            os.mkdir(name, 0o755, dir_fd=above)
+            here = _open_folder(done)
+        os.close(above)
+        above = here
+    return above
 
 
 def execute(spec: SandboxSpec, ready: Callable[[], None]) -> tuple[int, str]:
@@ -149,7 +284,11 @@ def execute(spec: SandboxSpec, ready: Callable[[], None]) -> tuple[int, str]:
         ]
         try:
             ready()
-            trampoline.execute(path, spec.args, env, failures)
+            trampoline.execute(path, spec.args, env, failures, init.CODE if spec.init else b"")
+            if spec.init:
+                reason = "--init needs memory that may be executed (sysctl vm.memfd_noexec=0)"
+                os.write(2, f"{reason}\n".encode())
+                return 125, reason
             _refuse_magic_links(path)
             os.execve(path, spec.args, env)
         except (OSError, SandboxError) as e:

@@ -58,8 +58,7 @@ class Root:
             place = self._place(walk, root, mount.target, folder=mount.target in folders)
             mounts.attach(fd, place, mount.target)
         self.stubs += walk.made
-        if not self._spec.privileged:
-            self._mask(root)
+        self._mask(root)
         return root
 
     # The root itself
@@ -207,9 +206,15 @@ class Root:
     # /proc, /dev, /sys
 
     def _proc(self, root: int) -> None:
-        proc = mounts.new("proc", (), mounts.PLAIN)
+        proc = mounts.proc(host="pid" in self._spec.host)
         self._attach(root, proc, "/proc", keep=True)
-        self._proc_fd = proc
+        try:
+            if self._spec.network != "host" and (self._spec.processes or self._spec.keep_id):
+                # In a user namespace below that of the network, root's capabilities don't open ports.
+                _set_sysctls(proc, (("net.ipv4.ip_unprivileged_port_start", "0"),))
+            _set_sysctls(proc, self._spec.sysctls)
+        finally:
+            os.close(proc)
 
     def _attach(self, root: int, fd: int, path: str, *, keep: bool = False) -> None:
         place = mounts.resolve(root, path, os.O_PATH | os.O_DIRECTORY)
@@ -229,15 +234,10 @@ class Root:
             os.symlink(target, name, dir_fd=dev)
         for name in layout.DEVICES:
             self._device(dev, name)
+        if self._spec.host_devices:
+            self._host_devices(dev)
         self._attach(dev, _devpts(), "pts")
-        shm = (("mode", "1777"), ("size", str(self._spec.shm_size)))
-        self._attach(dev, mounts.new("tmpfs", shm, mounts.PLAIN), "shm")
-        try:
-            self._attach(dev, mounts.new("mqueue", (), mounts.PLAIN), "mqueue")
-        except SandboxError as e:
-            # A kernel without POSIX message queues: then there are none.
-            if e.errno != errno.ENODEV:
-                raise
+        self._ipc(dev)
         if self._emulated:
             _write(dev, layout.APT_CONFIG, layout.APT_TEXT)
         if self._spec.terminal:
@@ -246,6 +246,35 @@ class Root:
             console = mounts.bind(sc.AT_FDCWD, os.readlink("/proc/self/fd/0"), recursive=False)
             mounts.attach(console, mounts.resolve(dev, "console"), "/dev/console")
         os.close(dev)
+
+    def _ipc(self, dev: int) -> None:
+        """POSIX shared memory and message queues, by the namespace that they belong to."""
+        if "ipc" in self._spec.host:
+            for name in ("shm", "mqueue"):
+                if os.path.ismount(f"/dev/{name}"):
+                    self._attach(dev, mounts.bind(sc.AT_FDCWD, f"/dev/{name}", mounts.PLAIN), name)
+            return
+        shm = (("mode", "1777"), ("size", str(self._spec.shm_size)))
+        self._attach(dev, mounts.new("tmpfs", shm, mounts.PLAIN), "shm")
+        try:
+            self._attach(dev, mounts.new("mqueue", (), mounts.PLAIN), "mqueue")
+        except SandboxError as e:
+            # A kernel without POSIX message queues: then there are none.
+            if e.errno != errno.ENODEV:
+                raise
+
+    def _host_devices(self, dev: int) -> None:
+        """All nodes of the host's /dev that are not laid out already."""
+        for place, folders, files in os.walk("/dev"):
+            inside = os.path.relpath(place, "/dev")
+            if inside == ".":
+                folders[:] = [name for name in folders if name not in layout.DEV_FOLDERS]
+            elif any(map(_is_device, (f"{place}/{name}" for name in files))):
+                os.makedirs(f"/proc/self/fd/{dev}/{inside}", 0o755, exist_ok=True)
+            for name in files:
+                path = os.path.normpath(f"{inside}/{name}")
+                if path not in layout.OWN_DEVICES and _is_device(f"{place}/{name}"):
+                    self._device(dev, path)
 
     def _device(self, dev: int, name: str) -> None:
         """A bind of the host's node: the mounts of a sandbox honour no devices made inside it. In a user
@@ -258,6 +287,9 @@ class Root:
     def _sys(self, root: int) -> None:
         readonly = 0 if self._spec.privileged else mounts.RDONLY
         try:
+            if "cgroup" in self._spec.host:
+                self._attach(root, mounts.bind(sc.AT_FDCWD, "/sys", mounts.PLAIN | readonly), "/sys")
+                return
             self._attach(root, mounts.new("sysfs", (), mounts.PLAIN | readonly), "/sys")
         except SandboxError as e:
             # Only the owner of the network namespace may mount sysfs: with the host's network, a user
@@ -273,7 +305,7 @@ class Root:
             pass
 
     def _mask(self, root: int) -> None:
-        for path in layout.MASKED:
+        for path in layout.masked(self._spec):
             place = mounts.resolve(root, path)
             if place < 0:
                 continue
@@ -282,7 +314,7 @@ class Root:
             else:
                 cover = mounts.bind(sc.AT_FDCWD, "/dev/null", recursive=False)
             mounts.attach(cover, place, path)
-        for path in layout.READONLY:
+        for path in layout.readonly(self._spec):
             place = mounts.resolve(root, path)
             if place >= 0:
                 mounts.attach(mounts.bind(place, "", mounts.RDONLY), place, path)
@@ -313,6 +345,35 @@ def _write(directory: int, name: str, data: bytes) -> None:
 
 def _is_folder(fd: int) -> bool:
     return stat.S_ISDIR(os.fstat(fd).st_mode)
+
+
+def _is_device(path: str) -> bool:
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+
+
+def _set_sysctls(proc: int, sysctls: tuple[tuple[str, str], ...]) -> None:
+    """Kernel settings of the sandbox's own namespaces, by a mounted proc. Raises SandboxError."""
+    for name, value in sysctls:
+        path = "sys/" + name.replace(".", "/")
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as e:
+            raise SandboxError(
+                f"the setting {name}={value} cannot be made: {e.strerror}",
+                call="sysctl",
+                errno=e.errno or errno.EIO,
+                hint="the kernel has no such setting in a container's namespaces"
+                if e.errno == errno.ENOENT
+                else "the kernel lets an ordinary user change some settings of a container only as real root",
+            ) from e
 
 
 def _devpts() -> int:

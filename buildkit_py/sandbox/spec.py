@@ -8,6 +8,7 @@ printed, compared and tested without any privilege.
 
 from typing import Literal
 
+from buildkit_py.linux.caps import DEFAULT
 from buildkit_py.tuples import NamedTuple
 
 
@@ -55,7 +56,31 @@ class SandboxSpec(NamedTuple):
     resolv_conf: str = ""
     mounts: tuple[SandboxMount, ...] = ()
     privileged: bool = False
-    """--security=insecure: every capability, no seccomp filter, nothing masked."""
+    """Nothing masked, /sys and /proc/sys writable, devices that are made inside work."""
+    host_devices: bool = False
+    """Every device of the host's /dev is there."""
+    capabilities: int = DEFAULT
+    """Bit mask; those of it that we have ourselves are the bounding set, and root's."""
+    seccomp: Literal["default", "unconfined"] | tuple[object, ...] = "default"
+    """A tuple: a profile (buildkit_py.linux.profile.to_tuples)."""
+    no_new_privileges: bool = False
+    mask: tuple[str, ...] = ()
+    """Hidden paths, besides layout.MASKED."""
+    unmask: tuple[str, ...] = ()
+    """Paths of layout.MASKED and layout.READONLY that are left open; ``ALL`` for every one."""
+    host: tuple[str, ...] = ()
+    """The namespaces that stay the host's: of pid, ipc, uts and cgroup. pid wants a launcher that was
+    started for it."""
+    sysctls: tuple[tuple[str, str], ...] = ()
+    init: bool = False
+    """Process 1 is linux.init's program, the command is its child."""
+    oom_score_adj: int | None = None
+    cgroups: tuple[str, ...] = ()
+    """Directories of control groups that it enters, as the launcher's process sees them."""
+    processes: int = 0
+    """How many it may have, threads too, by RLIMIT_NPROC in a user namespace of its own; 0: any number."""
+    keep_id: tuple[int, int] | None = None
+    """(uid, gid) that our own ids 0 are inside, by one more user namespace that exchanges the two."""
     terminal: bool = False
     """stdin, stdout and stderr are one pty slave, made the controlling terminal."""
     shm_size: int = 64 << 20

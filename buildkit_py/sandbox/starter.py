@@ -17,6 +17,7 @@ import _socket
 import os
 import select
 import signal
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.errors import SandboxError
@@ -27,16 +28,22 @@ from buildkit_py.sandbox import wire
 if TYPE_CHECKING:
     from buildkit_py.sandbox import child
 
-_NAMESPACES = sc.CLONE_NEWNS | sc.CLONE_NEWPID | sc.CLONE_NEWIPC | sc.CLONE_NEWUTS | sc.CLONE_NEWCGROUP
+_NAMESPACES = {
+    "pid": sc.CLONE_NEWPID,
+    "ipc": sc.CLONE_NEWIPC,
+    "uts": sc.CLONE_NEWUTS,
+}
+"""Made by clone(2). The control groups' is made when the sandbox has entered its own."""
 
 
 class _Run:
     """A sandbox, and the process beside it (0: there is none)."""
 
-    def __init__(self, pid: int, pidfd: int, conn: _socket.socket) -> None:
+    def __init__(self, pid: int, pidfd: int, conn: _socket.socket, *, host_pids: bool) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.conn = conn
+        self.host_pids = host_pids
         self.attendant = 0
         self.attendant_pidfd = -1
         self.status = -1
@@ -47,6 +54,8 @@ def main(control: _socket.socket, mode: str, base_stub: str, *, orphan: bool = F
     """Serve until the main process is gone."""
     try:
         forked.settle((control.fileno(),), dies_with_parent=not orphan)
+        # For sandboxes without a process namespace: what their end leaves behind comes to us.
+        sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
         _serve(control, mode, base_stub)
     finally:
         os._exit(0)
@@ -90,13 +99,14 @@ def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
     conn = _socket.socket(fileno=fds[0])
     streams = (fds[1], fds[2], fds[3])
     namespace = fds[4] if len(fds) > 4 else -1
-    emulation.prepare(message[2], settings.mode)
-    link, far_link = wire.pair() if settings.mode == "single" or message[1] == "private" else (None, None)
+    _, network, platform, host = message
+    emulation.prepare(platform, settings.mode)
+    link, far_link = wire.pair() if settings.mode == "single" or network == "private" else (None, None)
     try:
-        pid, pidfd = sc.clone(_NAMESPACES)
+        pid, pidfd = sc.clone(_flags(host))
         if pid == 0:
             child.main(conn, far_link, streams, settings, namespace)
-        run = _Run(pid, pidfd, conn)
+        run = _Run(pid, pidfd, conn, host_pids="pid" in host)
         if link is not None:
             if far_link is not None:
                 far_link.close()
@@ -117,6 +127,11 @@ def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
                 end.close()
     _tell(conn, ("started",), (pidfd,))
     return run
+
+
+def _flags(host: tuple[str, ...]) -> int:
+    """What clone(2) is to make anew."""
+    return sc.CLONE_NEWNS | sum(flag for name, flag in _NAMESPACES.items() if name not in host)
 
 
 def _start_attendant(run: _Run, link: _socket.socket) -> int:
@@ -155,6 +170,8 @@ def _reap(runs: dict[int, _Run], poll: select.poll) -> None:
         if run is not None:
             code = os.waitstatus_to_exitcode(status)
             run.status = code if code >= 0 else 128 - code
+            if run.host_pids:
+                _kill_children(r.attendant for r in runs.values())
             poll.unregister(run.pidfd)
         else:
             run = next((r for r in runs.values() if r.attendant == pid), None)
@@ -171,6 +188,21 @@ def _reap(runs: dict[int, _Run], poll: select.poll) -> None:
             os.close(run.pidfd)
             _tell(run.conn, ("exit", run.status))
             run.conn.close()
+
+
+def _kill_children(spared: Iterable[int]) -> None:
+    """End what a sandbox leaves in the host's process namespace: our children, and theirs as they come
+    to us."""
+    kept = set(spared)
+    while True:
+        with open("/proc/thread-self/children") as f:
+            left = {int(word) for word in f.read().split()} - kept
+        if not left:
+            return
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            os.waitpid(pid, 0)
 
 
 def _bereaved(run: _Run) -> None:

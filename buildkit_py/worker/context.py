@@ -11,6 +11,7 @@ from buildkit_py.errors import PybuildError
 from buildkit_py.llb.graph import Graph, Node
 from buildkit_py.llb.ops import InlineSource, LocalSource
 from buildkit_py.progress.events import Emit
+from buildkit_py.request import Limits
 from buildkit_py.solver.types import Key, Result
 from buildkit_py.tuples import NamedTuple
 
@@ -133,8 +134,10 @@ class BuildContext:
         committed: Callable[[Digest, SnapshotID | None], None] = lambda node, snapshot: None,
         services: Services | None = None,
         shared: SharedCaches | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - immutable
     ) -> None:
         self.root = root
+        self.limits = limits
         self.snapshots = snapshots
         self.index = index
         self.images = images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import time
@@ -10,11 +11,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from buildkit_py.digest import SnapshotID
+from buildkit_py.linux import caps
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Exec
 from buildkit_py.network.resolv import hosts_text, resolv_text
 from buildkit_py.oci import defaults
 from buildkit_py.progress.events import Emit, LogEvent
+from buildkit_py.sandbox import limits
 from buildkit_py.sandbox.launcher import Running
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.passwd import resolve_user
@@ -24,6 +27,7 @@ from buildkit_py.solver.types import Result
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.mounts import sandbox_mounts
 
+_numbers = itertools.count()
 LOG_TAIL = 20
 """Lines of a failing step that its error repeats."""
 
@@ -95,6 +99,8 @@ def _spec(
         resolv_conf=resolv_text(network),
         mounts=mounts,
         privileged=op.security == "insecure",
+        capabilities=caps.ALL if op.security == "insecure" else caps.DEFAULT,
+        seccomp="unconfined" if op.security == "insecure" else "default",
         shm_size=op.shm_size or 64 << 20,
         ulimits=op.ulimits,
         platform=op.platform,
@@ -104,10 +110,25 @@ def _spec(
 def _run_logged(
     ctx: BuildContext, spec: SandboxSpec, staged: Staged, vertex: str, emit: Emit
 ) -> tuple[int, tuple[str, ...]]:
-    """Run the sandbox with stdout and stderr as log events; return its exit status and last lines.
+    """Run the sandbox within the build's limits, with stdout and stderr as log events; return its exit
+    status and last lines.
 
     Owners that it could only record go to those of the staged layer.
     """
+    name = f"build-{os.getpid()}-{next(_numbers)}"
+    spec, group, _ = limits.apply(spec, ctx.limits, name, ctx.identity.mode)
+    try:
+        status, tail = _run_in(ctx, spec, staged, vertex, emit)
+        if status != 0 and group.oom_kills():
+            tail = (*tail, limits.out_of_memory(ctx.limits))
+        return status, tail
+    finally:
+        group.remove()
+
+
+def _run_in(
+    ctx: BuildContext, spec: SandboxSpec, staged: Staged, vertex: str, emit: Emit
+) -> tuple[int, tuple[str, ...]]:
     out_r, out_w = os.pipe()
     err_r, err_w = os.pipe()
     null = os.open(os.devnull, os.O_RDONLY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from buildkit_py.linux import caps
 from tests.integration.sandbox.conftest import Sandboxes
 
 pytestmark = pytest.mark.needs("overlay", "user-namespaces", "seccomp")
@@ -135,7 +136,12 @@ def test_what_another_user_makes_is_that_users(single_sandbox: Sandboxes) -> Non
 
 
 def test_privileged_is_emulated_too(single_sandbox: Sandboxes) -> None:
-    done = single_sandbox.sh("chown 3:4 /data/file && mount -t tmpfs x /tmp && echo yes", privileged=True)
+    done = single_sandbox.sh(
+        "chown 3:4 /data/file && mount -t tmpfs x /tmp && echo yes",
+        privileged=True,
+        capabilities=caps.ALL,
+        seccomp="unconfined",
+    )
     assert done.out == "yes\n"
     assert recorded(done.upper, "data/file") == "3:4:0:0"
 

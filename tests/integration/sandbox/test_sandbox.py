@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_py.linux import caps
 from tests.integration.sandbox.conftest import Sandboxes
 
 pytestmark = pytest.mark.needs("overlay", "user-namespaces", "seccomp")
@@ -363,6 +364,8 @@ def test_privileged(sandbox: Sandboxes) -> None:
     done = sandbox.sh(
         "mkdir -p /m && mount -t tmpfs x /m && echo mounted; unshare -n true && echo unshared",
         privileged=True,
+        capabilities=caps.ALL,
+        seccomp="unconfined",
     )
     assert done.out == "mounted\nunshared\n"
 

@@ -30,6 +30,8 @@ def interpret(code: seccomp.Code, number: int, arch: int, args: tuple[int, ...] 
             at += if_true if accumulator == constant else if_false
         elif operation == 0x35:
             at += if_true if accumulator >= constant else if_false
+        elif operation == 0x25:
+            at += if_true if accumulator > constant else if_false
         elif operation == 0x05:
             at += constant
         elif operation == 0x54:
