@@ -215,8 +215,9 @@ class Build:
     def starting(self, node: Node, key: Key, results: Sequence[Result]) -> None:
         """A step begins to run, in whatever thread: keep what its key was made of."""
         self.record.starting(node, key, results)
-        meta, hashed = node.meta, self.context.contents
-        self.engine.inputs.note(key, name=meta.name, stage=meta.stage, hashed=hashed)
+        if self.engine.history.keep:
+            meta, hashed = node.meta, self.context.contents
+            self.engine.inputs.note(key, name=meta.name, stage=meta.stage, hashed=hashed)
 
     def make_context(self) -> BuildContext:
         engine = self.engine

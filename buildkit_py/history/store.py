@@ -88,8 +88,10 @@ class History:
                 self._remove(build)
         from buildkit_py.cache.inputs import KeyInputs
 
-        kept = {step.key for build in self.builds() for step in build.steps if step.key}
-        KeyInputs(self._db).sweep(oldest, kept)
+        builds = list(self.builds())
+        kept = {step.key for build in builds for step in build.steps if step.key}
+        # What was noted before the oldest build that is left, no build refers to but by these keys.
+        KeyInputs(self._db).sweep(min((build.started for build in builds), default=oldest), kept)
 
     def remove(self, build: Build) -> None:
         """Forget a build. Raises UsageError for one that is under way."""

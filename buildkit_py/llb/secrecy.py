@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from buildkit_py.llb.address import public
 
 _SECRET = frozenset(
@@ -29,3 +31,15 @@ def is_hidden(name: str) -> bool:
 def shown_value(name: str, value: str) -> str | None:
     """A variable's value as it may be written down, logins in URLs left out; None: not at all."""
     return None if is_hidden(name) else public(value)
+
+
+def hidden(record: dict[str, Any], mark: str) -> dict[str, Any]:
+    """A key's record as it may be kept: ``mark`` in place of what shown_value() leaves out."""
+    if not record.get("env"):
+        return record
+    env = []
+    for item in record["env"]:
+        name, _, value = item.partition("=")
+        shown = shown_value(name, value)
+        env.append(item if shown == value else f"{name}={mark}")
+    return {**record, "env": env}

@@ -93,3 +93,11 @@ def test_the_previous_run_of_a_step_is_kept_for_explaining(db: Database) -> None
     assert record is not None
     assert record.record["args"] == ["make"]
     assert index.previous("make", 0.0) is None
+
+
+def test_values_that_look_secret_are_not_written_down(db: Database) -> None:
+    index = CacheIndex(db)
+    key = keys.key_of({"op": "exec", "env": ["API_TOKEN=s3cret", "MODE=fast"]})
+    index.put(key, keep(db, "s1"), name="RUN make", step="make")
+    assert next(index.records()).record["env"] == ["API_TOKEN=hidden:", "MODE=fast"]
+    assert index.get(key.digest) == "s1"

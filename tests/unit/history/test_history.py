@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_py.cache import keys
+from buildkit_py.cache.index import CacheIndex
+from buildkit_py.cache.inputs import KeyInputs
 from buildkit_py.database import Database
 from buildkit_py.digest import Digest
 from buildkit_py.errors import NotFoundError, UsageError
@@ -29,7 +32,7 @@ KEY = Key(Digest("sha256:" + 64 * "1"), {})
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
     database = Database(str(tmp_path / "index.db"))
-    database.ensure("CREATE TABLE results (key TEXT)")
+    CacheIndex(database)
     yield database
     database.close()
 
@@ -274,3 +277,21 @@ def test_a_store_that_cannot_be_written_fails_no_build(
     run_step(record, b"log")
     record.finish(BuildResult(), None)
     assert list(history.builds()) == []
+
+
+def test_inputs_of_keys_go_with_the_builds(
+    tmp_path: Path, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYBUILD_HISTORY_KEEP", "3")
+    history, inputs = History(str(tmp_path), db), KeyInputs(db)
+    made = []
+    for n in range(6):
+        record = recorder(history)
+        key = keys.key_of({"op": "exec", "args": [str(n)]})
+        inputs.note(key, name="[1/1] RUN make", stage="0", hashed={})
+        *_, node = graph().nodes.values()
+        record(VertexEvent(node.digest, node.meta.name, started=10.0, inputs=node.inputs))
+        record.starting(node, key, [None])
+        record.finish(BuildResult(), None)
+        made.append(key.digest)
+    assert [inputs.get(key) is not None for key in made] == [False, False, False, True, True, True]
