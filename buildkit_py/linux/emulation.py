@@ -66,7 +66,7 @@ def prepare(platform: str, mode: str) -> None:
 
 def runnable(mode: str, release: str) -> tuple[str, ...]:
     """The architectures whose programs run here by an emulator. ``release``: the kernel's (uname(2))."""
-    own = mode != "root" and tuple(map(int, release.split("-")[0].split(".")[:2])) >= OWN_REGISTRATIONS
+    own = mode != "root" and _own(release)
     return tuple(
         arch
         for arch, machine in _MACHINES.items()
@@ -92,7 +92,8 @@ def missing(platform: str) -> str:
             f"registers it with binfmt_misc: {mend(platform)}; or build for another platform, or the stage "
             "with FROM --platform=$BUILDPLATFORM"
         )
-    return f"the emulator {path} is installed, but the kernel does not know it: {mend(platform)}"
+    other = "\nor build as an ordinary user, who needs nothing of that" if _own(os.uname().release) else ""
+    return f"the emulator {path} is installed, but the kernel does not know it: {mend(platform)}{other}"
 
 
 def mend(platform: str) -> str:
@@ -167,6 +168,12 @@ def _state(platform: str) -> str:
     if not text.startswith("enabled"):
         return "none"
     return "" if "F" in flags else "no F"
+
+
+def _own(release: str) -> bool:
+    """Whether a kernel lets a user namespace have registrations of its own."""
+    numbers = release.split("-")[0].split(".")[:2]
+    return tuple(int("".join(c for c in n if c.isdigit()) or 0) for n in numbers) >= OWN_REGISTRATIONS
 
 
 def _native() -> tuple[str, ...]:

@@ -73,10 +73,22 @@ def test_an_installed_emulator_that_the_kernel_does_not_know(registered: Path, t
     assert f"sudo sh -c 'mount -t binfmt_misc binfmt_misc {registered} && printf " in told
     (registered / "register").touch()
     told = emulation.missing("linux/arm64")
+    assert "ordinary user" not in told  # the kernel is 6.1
     command = told[told.index("sudo sh -c ") + len("sudo sh -c ") :]
+    assert "\n" not in command
     assert os.system(f"sh -c {command}") == 0
     line = (registered / "register").read_text()
     assert line == f"{AARCH64}{tmp_path}/qemu-aarch64-static:OCF"
+
+
+def test_what_root_could_do_instead(
+    registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "qemu-aarch64-static", static=True)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", "6.18.1-x", "#1", "x86_64")))
+    assert emulation.missing("linux/arm64").endswith(
+        "\nor build as an ordinary user, who needs nothing of that"
+    )
 
 
 def test_which_program_is_taken(registered: Path, tmp_path: Path) -> None:
