@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from buildkit_py.digest import Digest
 from buildkit_py.errors import ImageError, UsageError
-from buildkit_py.image import reference
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.request import CacheSpec
 from buildkit_py.tuples import NamedTuple
@@ -78,6 +77,8 @@ class Kind(NamedTuple):
     """Those of ``--cache-to`` that are not TARGET's."""
     source_needs: tuple[str, ...]
     target_needs: tuple[str, ...]
+    library: str = ""
+    """That is needed and not installed by default; the extra has the name of the kind."""
 
 
 WRITERS = 4
@@ -94,9 +95,18 @@ KINDS = {
         "local", frozenset({"src", "tag", "digest"}), frozenset({"dest", "tag"}), ("src",), ("dest",)
     ),
 }
+_S3 = frozenset(
+    {"bucket", "region", "name", "prefix", "endpoint_url", "use_path_style", "blobs_prefix"}
+    | {"manifests_prefix", "access_key_id", "secret_access_key", "session_token"}
+)
+KINDS["s3"] = Kind("s3", _S3, _S3 | {"upload_parallelism", "touch_refresh"}, (), (), "boto3")
 
 
 class _Module(Protocol):
+    def check(self, attributes: Mapping[str, str], writing: bool) -> None:
+        """Raises UsageError for values that make no sense."""
+        ...
+
     def open(self, attributes: Mapping[str, str], services: Services) -> Backend: ...
 
 
@@ -109,6 +119,7 @@ def check_source(spec: CacheSpec) -> None:
         )
     kind = _kind(spec, "--cache-from")
     _check(spec, "--cache-from", kind.source | SOURCE, kind.source_needs)
+    _module(spec).check(dict(spec.attributes), False)
     if spec.get("mounts", "true").lower() not in ("true", "false", "1", "0", ""):
         raise UsageError("--cache-from: mounts is true or false")
 
@@ -120,10 +131,7 @@ def check_target(spec: CacheSpec) -> None:
     else:
         kind = _kind(spec, "--cache-to")
         _check(spec, "--cache-to", kind.target | TARGET, kind.target_needs)
-    if spec.kind == "registry" and reference.parse(spec.get("ref")).digest:
-        raise UsageError(
-            f"--cache-to: {spec.get('ref')}: a digest is not for choosing", hint="write the cache to a tag"
-        )
+        _module(spec).check(dict(spec.attributes), True)
 
 
 def _kind(spec: CacheSpec, option: str) -> Kind:
@@ -131,6 +139,12 @@ def _kind(spec: CacheSpec, option: str) -> Kind:
     if kind is None:
         known = ", ".join([*KINDS, "inline"])
         raise UsageError(f"{option}: there is no type={spec.kind}", hint=f"types: {known}")
+    if kind.library:
+        from importlib.util import find_spec
+
+        if find_spec(kind.library) is None:
+            hint = f"pip install 'buildkit-py[{spec.kind}]'"
+            raise UsageError(f"{option}: type={spec.kind} needs {kind.library}, which is not here", hint=hint)
     return kind
 
 
@@ -149,10 +163,24 @@ def _check(spec: CacheSpec, option: str, known: frozenset[str], needed: tuple[st
 
 def open_backend(spec: CacheSpec, services: Services) -> Backend:
     """Raises UsageError where what the kind needs is not installed or not given."""
+    return _module(spec).open(dict(spec.attributes), services)
+
+
+def _module(spec: CacheSpec) -> _Module:
     from importlib import import_module
 
-    module = cast(_Module, import_module(f"buildkit_py.cache.backends.{KINDS[spec.kind].module}"))
-    return module.open(dict(spec.attributes), services)
+    return cast(_Module, import_module(f"buildkit_py.cache.backends.{KINDS[spec.kind].module}"))
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def duration(text: str, name: str) -> float:
+    """Seconds of ``24h``, ``10m`` or ``90s``. Raises UsageError."""
+    try:
+        return float(text[:-1]) * _UNITS[text[-1:]]
+    except (ValueError, KeyError) as e:
+        raise UsageError(f"{name}={text} is not a duration", hint="for example 24h or 10m") from e
 
 
 def verified(chunks: Iterable[bytes], blob: LayerBlob, shown: str) -> Iterator[bytes]:

@@ -228,9 +228,14 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def open(attributes: Mapping[str, str], services: Services) -> LocalBackend:
-    directory = attributes.get("src") or attributes["dest"]
+def check(attributes: Mapping[str, str], writing: bool) -> None:
     digest = attributes.get("digest", "")
     if digest and not digests.is_valid(digest):
         raise UsageError(f"--cache-from: digest={digest} is not a digest", hint="sha256:… of a manifest")
-    return LocalBackend(os.path.abspath(directory), attributes.get("tag") or "latest", digest)
+
+
+def open(attributes: Mapping[str, str], services: Services) -> LocalBackend:
+    directory = attributes.get("src") or attributes["dest"]
+    return LocalBackend(
+        os.path.abspath(directory), attributes.get("tag") or "latest", attributes.get("digest", "")
+    )

@@ -9,7 +9,7 @@ from buildkit_py.cache import shared, sharedread
 from buildkit_py.cache.backends import WRITERS, Make, Services
 from buildkit_py.cache.shared import SharedIndex
 from buildkit_py.digest import Digest
-from buildkit_py.errors import ImageError, NotFoundError, RegistryError
+from buildkit_py.errors import ImageError, NotFoundError, RegistryError, UsageError
 from buildkit_py.image import reference
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.oci import documents, media, validate
@@ -104,6 +104,14 @@ class RegistryBackend:
 
     def close(self) -> None:
         pass
+
+
+def check(attributes: Mapping[str, str], writing: bool) -> None:
+    digest = reference.parse(attributes["ref"]).digest
+    if writing and digest:
+        raise UsageError(
+            f"--cache-to: {attributes['ref']}: a digest is not for choosing", hint="write the cache to a tag"
+        )
 
 
 def open(attributes: Mapping[str, str], services: Services) -> RegistryBackend:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cache.machines import Machines
+from tests.support.objects import Objects
 from tests.support.registry import Registry
 from tests.support.runner import Pybuild
 
@@ -41,3 +42,12 @@ def counting(tmp_path: Path) -> Iterator[CountingRegistry]:
 @pytest.fixture
 def machines(pybuild: Pybuild) -> Machines:
     return Machines(pybuild)
+
+
+@pytest.fixture(scope="session")
+def objects(workshop: Path) -> Iterator[Objects]:
+    """An S3 service with the bucket ``caches``; each test takes a prefix of its own."""
+    service = Objects(workshop / "objects")
+    service.start()
+    yield service
+    service.stop()

@@ -13,6 +13,8 @@ class Machines:
 
     def __init__(self, pybuild: Pybuild) -> None:
         self._pybuild = pybuild
+        self.environment: dict[str, str] = {}
+        """Further variables of the machines."""
         self._count = 0
 
     def __call__(self) -> Callable[..., str]:
@@ -22,7 +24,8 @@ class Machines:
 
         def run(*words: str | Path, command: str = "build", status: int = 0) -> str:
             first = ("build", "--progress=plain") if command == "build" else (command,)
-            return self._pybuild(*first, *words, env={"PYBUILD_ROOT": root}, status=status).text
+            env = {"PYBUILD_ROOT": root, **self.environment}
+            return self._pybuild(*first, *words, env=env, status=status).text
 
         return run
 
