@@ -1,8 +1,9 @@
 """The index of results: cache key -> snapshot, in the store's SQLite file.
 
 A row is written after its snapshot is; a crash between the two leaves a snapshot that nothing names, which
-the next prune removes. Two processes that run the same step at once both write; the later row wins and both
-snapshots are right. A row whose snapshot is gone counts as a miss.
+the next prune removes. Two processes that make the same result at once (a forced step; see also
+buildkit_py.worker.claim) both write; the later row wins and both snapshots are right. A row whose snapshot is
+gone counts as a miss.
 """
 
 from __future__ import annotations

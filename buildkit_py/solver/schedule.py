@@ -53,6 +53,8 @@ class Run(NamedTuple):
     node: Node
     key: Key
     results: tuple[Result, ...]
+    forced: bool = False
+    """Whether a kept result doesn't count."""
 
 
 Instruction = FindKey | FindContentKey | Load | Run
@@ -205,7 +207,7 @@ class Schedule:
         elif v.missed and all(i.finished for i in v.inputs):
             v.run_asked = True
             self._runs.append(v)
-            out.append(Run(v.node, v.key, tuple(i.result for i in v.inputs)))
+            out.append(Run(v.node, v.key, tuple(i.result for i in v.inputs), v.tainted))
 
     def _advance_key(self, v: Vertex, out: list[Instruction]) -> None:
         keys = [i.key.digest for i in v.inputs if i.key is not None]

@@ -14,7 +14,7 @@ from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Graph
 from buildkit_py.progress.events import CANCELED, Emit, VertexEvent
 from buildkit_py.solver.schedule import FindContentKey, FindKey, Instruction, Load, Run, Schedule
-from buildkit_py.solver.types import Ops, Result
+from buildkit_py.solver.types import Hit, Ops, Result
 
 if TYPE_CHECKING:
     import threading
@@ -154,19 +154,22 @@ class _Driver:
 
     def _run(self, step: Run) -> Result:
         node = step.node
-        if node.digest in self.quiet:
-            return self.ops.run(node, step.key, step.results, self.emit)
+        quiet = node.digest in self.quiet
         event = VertexEvent(node.digest, node.meta.name, started=time.time(), inputs=node.inputs)
-        self.shown.add(node.digest)
-        self.emit(event)
+        if not quiet:
+            self.shown.add(node.digest)
+            self.emit(event)
         try:
-            result = self.ops.run(node, step.key, step.results, self.emit)
+            result = self.ops.run(node, step.key, step.results, self.emit, forced=step.forced)
         except BaseException as e:
             error = CANCELED[0] if self.cancelled else str(e) or type(e).__name__
-            self.emit(event._replace(completed=time.time(), error=error))
+            if not quiet:
+                self.emit(event._replace(completed=time.time(), error=error))
             raise
-        self.emit(event._replace(completed=time.time()))
-        return result
+        cached = isinstance(result, Hit)
+        if not quiet:
+            self.emit(event._replace(completed=time.time(), cached=cached))
+        return result.result if isinstance(result, Hit) else result
 
     def _shown_error(self, step: Instruction, work: Callable[[], _T]) -> _T:
         try:

@@ -58,8 +58,11 @@ class Ops(Protocol):
         """A kept result spares its step, whether it was loaded or stands under one that was."""
         ...
 
-    def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
-        """Make the result and keep it under key."""
+    def run(
+        self, node: Node, key: Key, results: Sequence[Result], emit: Emit, *, forced: bool
+    ) -> Result | Hit:
+        """Make the result and keep it under key. Unless ``forced``, it may be a Hit: another build has made
+        it in the meantime."""
         ...
 
     def cancel(self) -> None:

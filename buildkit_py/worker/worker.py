@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from buildkit_py.digest import Digest
+from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import DockerfileError, PybuildError, StepError
 from buildkit_py.llb import ops
 from buildkit_py.llb.graph import Node
@@ -76,13 +76,30 @@ class Worker:
     def used(self, key: Key) -> None:
         self.context.index.use(key.digest)
 
-    def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
+    def run(
+        self, node: Node, key: Key, results: Sequence[Result], emit: Emit, *, forced: bool
+    ) -> Result | Hit:
+        from buildkit_py.worker.claim import claimed
+
         try:
-            results = self.context.fetched(results)
-            self.context.starting(node, key, results)
-            result = _handler(node).run(self.context, node, node.op, key, results, emit)
+            with claimed(self.context, node, key, emit):
+                found = None if forced else self._made_meanwhile(key)
+                if found is None:
+                    return self._run(node, key, results, emit)
         except PybuildError as e:
             raise placed(e, node) from e
+        self.context.committed(node.digest, found)
+        return Hit(found)
+
+    def _made_meanwhile(self, key: Key) -> SnapshotID | None:
+        """By another build, since this one looked."""
+        found = self.context.index.get(key.digest)
+        return found if found is not None and self.context.snapshots.exists(found) else None
+
+    def _run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
+        results = self.context.fetched(results)
+        self.context.starting(node, key, results)
+        result = _handler(node).run(self.context, node, node.op, key, results, emit)
         self.context.committed(node.digest, result)
         return result
 

@@ -38,7 +38,7 @@ class Cache:
         found = self.results.get(key.digest)
         return None if found is None else Hit(found)
 
-    def run(self, node: Node, key: Key, results: Sequence[Any], emit: Emit) -> Any:
+    def run(self, node: Node, key: Key, results: Sequence[Any], emit: Emit, *, forced: bool) -> Any:
         raise AssertionError(f"{node.meta.name} was run")
 
     def used(self, key: Key) -> None:

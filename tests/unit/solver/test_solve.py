@@ -34,6 +34,7 @@ class Fake:
         self.started = threading.Semaphore(0)
         self.cancels = 0
         self.uses: list[str] = []
+        self.made_meanwhile: set[str] = set()
         self.interrupt_at = ""
         self.signal_at = ""
 
@@ -56,8 +57,12 @@ class Fake:
     def used(self, key: Key) -> None:
         self.uses.append(key.digest.partition("|")[0])
 
-    def run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> str:
+    def run(
+        self, node: Node, key: Key, results: Sequence[Result], emit: Emit, *, forced: bool
+    ) -> Result | Hit:
         name = node.meta.name
+        if name in self.made_meanwhile and not forced:
+            return Hit(f"made by another for {name}")
         self.started.release()
         if name == self.interrupt_at:
             _thread.interrupt_main()
@@ -118,6 +123,15 @@ def test_results_and_events_of_a_first_and_a_second_build() -> None:
     assert [e.name for e in events if e.cached] == ["base", "a", "b", "join"]
     assert sorted(ops.uses) == ["a", "b", "base", "join"]
     assert len(ops.ran) == 4
+
+
+def test_what_another_build_made_meanwhile_is_a_hit() -> None:
+    ops = Fake()
+    ops.made_meanwhile = {"a"}
+    graph, root = graph_of("a", "b")
+    _, events = run(ops, graph, root)
+    assert [e.name for e in events if e.completed and e.cached] == ["a"]
+    assert "a" not in ops.ran
 
 
 def test_independent_steps_run_at_once() -> None:

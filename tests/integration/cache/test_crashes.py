@@ -1,0 +1,161 @@
+"""Builds that share a store at the same time, and builds that are killed: each result is right, nothing is
+made twice, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.people import available
+from tests.support.runner import Pybuild
+
+SHARED = """\
+FROM busybox AS one
+COPY f /
+RUN --mount=type=cache,target=/c,id=count echo one >> /c/ran && sleep 0.3 && cat /f > /one
+RUN --mount=type=cache,target=/c,id=count echo two >> /c/ran && cp /one /two
+FROM busybox AS other
+RUN --mount=type=cache,target=/c,id=count echo three >> /c/ran && sleep 0.3 && echo 3 > /three
+FROM one
+COPY --from=other /three /
+ARG OWN
+RUN --mount=type=cache,target=/c,id=count echo own $OWN >> /c/ran && echo $OWN > /own
+"""
+
+
+def test_builds_at_once_run_each_shared_step_once(pybuild: Pybuild) -> None:
+    context = pybuild.context({"Dockerfile": SHARED, "f": "f\n"})
+    running = [
+        pybuild.start("build", "--progress=plain", f"--build-arg=OWN={n}", "-t", f"x:{n}", context)
+        for n in range(4)
+    ]
+    for process in running:
+        with process:
+            _, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, stderr
+    look = "FROM busybox\nRUN --mount=type=cache,target=/c,id=count cat /c/ran > /ran\n"
+    pybuild("build", "-t", "look", pybuild.context({"Dockerfile": look}, "look"))
+    ran = pybuild("run", "--rm", "look", "cat", "/ran").stdout.splitlines()
+    assert sorted(ran) == ["one", *(f"own {n}" for n in range(4)), "three", "two"]
+    for n in range(4):
+        told = pybuild("run", "--rm", f"x:{n}", "cat", "/one", "/two", "/three", "/own").stdout
+        assert told == f"f\nf\n3\n{n}\n"
+    pybuild.check_store()
+
+
+def test_a_build_that_waits_for_another_can_be_ended(me: Pybuild) -> None:
+    """And it runs the step itself where the other one is killed."""
+    context = me.context({"Dockerfile": "FROM busybox\nRUN echo first; sleep 100\n"})
+    with me.start("build", "--progress=plain", context) as first:
+        wait_for(first, " first\n")
+        with me.start("build", "--progress=plain", context) as second:
+            wait_for(second, "another build is running this step")
+            second.send_signal(signal.SIGINT)
+            second.communicate(timeout=30)
+            assert second.returncode == 130
+        with me.start("build", "--progress=plain", context) as third:
+            wait_for(third, "another build is running this step")
+            first.kill()
+            wait_for(third, " first\n")
+            third.send_signal(signal.SIGINT)
+            third.communicate(timeout=30)
+        first.communicate(timeout=30)
+
+
+def wait_for(process: object, text: str) -> None:
+    for line in process.stderr:  # type: ignore[attr-defined]
+        if text in line:
+            return
+    raise AssertionError(f"'{text}' never came")
+
+
+BUSY = """\
+FROM busybox AS one
+COPY salt files /files/
+RUN for n in 1 2 3; do cp -r /files /copy$n; done
+FROM busybox AS two
+COPY salt /
+RUN mkdir /two && cat /salt > /two/file && sleep 0.05
+FROM scratch
+COPY --from=one /copy2 /copy
+COPY --from=two /two /two
+COPY --link salt /linked/
+"""
+
+
+def busy(pybuild: Pybuild, number: int) -> Path:
+    """A context of which no step was built before."""
+    files: dict[str, str | bytes] = {f"files/f{n}": f"{n} of {number}\n" for n in range(40)}
+    return pybuild.context({"Dockerfile": BUSY, "salt": f"{number}\n", **files})
+
+
+def expected(number: int) -> dict[str, str]:
+    salt = f"{number}\n"
+    files = {f"copy/f{n}": f"{n} of {number}\n" for n in range(40)}
+    return {"copy/salt": salt, "two/file": salt, "linked/salt": salt, **files}
+
+
+def built(pybuild: Pybuild, context: Path) -> dict[str, str]:
+    """The files of a finished build."""
+    path = pybuild.out / "out.tar"
+    pybuild("build", "-q", "-o", f"type=tar,dest={path}", context)
+    with tarfile.open(path) as tar:
+        files = [(m.name, tar.extractfile(m)) for m in tar if m.isfile()]
+        return {name: data.read().decode() for name, data in files if data is not None}
+
+
+def verified(pybuild: Pybuild) -> list[object]:
+    return list(json.loads(pybuild("cache", "verify", "--format=json", status=None).stdout)["findings"])
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_moments(people_at_work: Callable[..., Pybuild], bases: object) -> None:
+    dice = random.Random(4)
+    kinds = available()
+    pybuilds = [people_at_work(kind, bases.settings) for kind in kinds]  # type: ignore[attr-defined]
+    lengths = []
+    for pybuild in pybuilds:
+        built(pybuild, busy(pybuild, 0))  # the base image is pulled, and the interpreter's files are read
+        began = time.monotonic()
+        assert built(pybuild, busy(pybuild, 1)) == expected(1)
+        lengths.append(time.monotonic() - began)
+    killed = 0
+    for number in range(2, 52):
+        turn = number % len(kinds)
+        pybuild = pybuilds[turn]
+        context = busy(pybuild, number)
+        with pybuild.start(
+            "build", "-q", "-o", f"type=tar,dest={pybuild.out}/killed.tar", context
+        ) as process:
+            moment = time.monotonic() + dice.uniform(0.0, lengths[turn])
+            while process.poll() is None and time.monotonic() < moment:
+                os.sched_yield()
+            process.kill()
+            process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+        assert built(pybuild, context) == expected(number), f"{pybuild.person.kind} {number}"
+    assert killed > 25
+    for pybuild in pybuilds:
+        assert [f for f in verified(pybuild) if f["kind"] != "left-over"] == []  # type: ignore[index]
+        pybuild("prune", "-af")
+        assert verified(pybuild) == []
+        assert left(pybuild.store) == []
+
+
+def left(store: Path) -> list[str]:
+    """Whatever a prune of everything should have removed."""
+    found = []
+    for folder in ("blobs/sha256", "staging", "snapshots/ids", "snapshots/single", "snapshots/.trash",
+                   "containers", "cache-mounts", "contexts"):  # fmt: skip
+        place = store / folder
+        if place.is_dir():
+            found += [f"{folder}/{name}" for name in os.listdir(place) if not name.startswith(".")]
+    return sorted(found)
