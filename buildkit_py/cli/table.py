@@ -38,7 +38,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache import": ("cache_import", "Take a file of another build cache in"),
     "cache prune": ("cache_prune", "Remove things from the build cache"),
     "cache verify": ("cache_verify", "Check the store, and mend or drop what is broken"),
-    "plan": ("plan", "Say what a build would do"),
     "why": ("why", "Say why the steps of a build ran"),
     "history ls": ("history_ls", "List builds"),
     "history inspect": ("history_inspect", "Show all that is known of a build"),
