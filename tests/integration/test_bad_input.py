@@ -84,7 +84,7 @@ CASES: dict[str, Case] = {
     "platform": Case("FROM --platform=a/b/c/d scratch\n", "not a platform", 1, "--platform"),
     "checksum": Case(S + "ADD --checksum=md5:1 http://127.0.0.1:9/x /\n", "SHA-256", 2, "--checksum"),
     "checksum of a file": Case(S + "ADD --checksum=sha256:0 Dockerfile /\n", "one source", 2, "--checksum"),
-    "syntax": Case("# syntax=example.com/x:1\n" + S, "docker/dockerfile", 1, "#"),
+    "syntax": Case("# syntax=example.com/x:1\n" + S, "docker/dockerfile", 1, "example.com"),
     # Stages and images.
     "own stage": Case("FROM scratch AS a\nCOPY --from=a x /\n", "refers to itself", 2, "--from=a"),
     "missing stage": Case(S + "COPY --from=7 x /\n", "no stage 7", 2, "--from=7"),
