@@ -116,6 +116,11 @@ class CacheIndex:
         )
         return None if row is None else _record(row)
 
+    def keys(self, digits: str) -> list[str]:
+        """Those that begin with some hex digits."""
+        rows = self._db.all("SELECT key FROM results WHERE substr(key, 8, ?) = ?", (len(digits), digits))
+        return [key for (key,) in rows]
+
     def dangling(self) -> list[tuple[str, str]]:
         """(key, step) of results whose snapshots are gone."""
         rows = self._db.all(

@@ -158,6 +158,11 @@ class KeyInputs:
         found = _inputs(row)
         return found._replace(record=self._masked(found.record))
 
+    def keys(self, digits: str) -> list[str]:
+        """Those that begin with some hex digits."""
+        rows = self._db.all("SELECT key FROM inputs WHERE substr(key, 8, ?) = ?", (len(digits), digits))
+        return [key for (key,) in rows]
+
     def of_step(self, name: str, stage: str) -> list[Inputs]:
         """The keys of a step by its whole name, in whatever build, the latest first."""
         rows = self._db.all(

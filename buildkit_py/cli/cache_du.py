@@ -11,11 +11,20 @@ from buildkit_py.cli.command import Args, Command, flag, option
 if TYPE_CHECKING:
     from buildkit_py.digest import Digest
     from buildkit_py.engine.inventory import Inventory
+    from buildkit_py.history.record import Build
 
 Row = dict[str, str]
 HEADINGS = {
     "type": {"Type": "TYPE", "Count": "COUNT", "Size": "SIZE", "Reclaimable": "RECLAIMABLE"},
     "image": {"Image": "IMAGE", "Size": "SIZE", "Shared": "SHARED", "Own": "OWN"},
+    "build": {
+        "Build": "BUILD",
+        "Name": "NAME",
+        "StartedSince": "STARTED",
+        "Size": "SIZE",
+        "Shared": "SHARED",
+        "Own": "OWN",
+    },
     "item": {
         "ID": "ID",
         "Type": "TYPE",
@@ -34,6 +43,7 @@ def run(args: Args) -> int:
     try:
         found = engine.inventory()
         blobs = {digest: engine.content.size(digest) for digest in engine.content.digests()}
+        builds = list(engine.history.builds()) if args.text("by") == "build" else []
     finally:
         engine.close()
     view = "item" if args.flag("verbose") else args.text("by") or "type"
@@ -41,6 +51,8 @@ def run(args: Args) -> int:
         rows = [cache_ls.fields(item, args.flag("no_trunc")) for item in found.items]
     elif view == "image":
         rows = by_image(found)
+    elif view == "build":
+        rows = by_build(found, builds)
     else:
         rows = by_type(found, blobs)
     form = args.text("format")
@@ -105,21 +117,47 @@ def by_image(found: Inventory) -> list[Row]:
         name: {found.layout.layers[s] for s in snapshots if s in found.layout.layers}
         for name, snapshots in found.images.items()
     }
-    rows = []
-    for name, mine in sorted(layers.items()):
-        others: set[str] = set().union(*(other for image, other in layers.items() if image != name))
-        own = sum(found.layout.sizes[layer] for layer in mine - others)
-        shared = sum(found.layout.sizes[layer] for layer in mine & others)
-        rows.append(
-            {
-                "Image": cache_ls.shown(name),
-                "Size": sizes.size(own + shared),
-                "Bytes": str(own + shared),
-                "Shared": sizes.size(shared),
-                "Own": sizes.size(own),
-            }
-        )
-    return rows
+    return [
+        {"Image": cache_ls.shown(name), **_parts(found, layers, name)}
+        for name in sorted(layers, key=cache_ls.shown)
+    ]
+
+
+def by_build(found: Inventory, builds: list[Build]) -> list[Row]:
+    """Of the builds that the history has, what their steps' results take that are still here."""
+    snapshots = {item.id: item.snapshot for item in found.items if item.snapshot}
+    layers = {
+        build.id: {found.layout.layers[s] for step in build.work if (s := _below(found, snapshots, step.key))}
+        for build in builds
+    }
+    return [
+        {
+            "Build": build.id,
+            "Name": build.name,
+            "StartedSince": sizes.age(build.started),
+            **_parts(found, layers, build.id),
+        }
+        for build in builds
+    ]
+
+
+def _below(found: Inventory, snapshots: dict[str, str], key: str) -> str:
+    """The snapshot of a key where it has a layer here."""
+    snapshot = snapshots.get(key, "")
+    return snapshot if snapshot in found.layout.layers else ""
+
+
+def _parts(found: Inventory, layers: dict[str, set[str]], name: str) -> Row:
+    """What one takes alone, and what it has in common with another."""
+    others: set[str] = set().union(*(other for key, other in layers.items() if key != name))
+    own = sum(found.layout.sizes[layer] for layer in layers[name] - others)
+    shared = sum(found.layout.sizes[layer] for layer in layers[name] & others)
+    return {
+        "Size": sizes.size(own + shared),
+        "Bytes": str(own + shared),
+        "Shared": sizes.size(shared),
+        "Own": sizes.size(own),
+    }
 
 
 def total(found: Inventory, blobs: Mapping[Digest, int]) -> int:
@@ -129,9 +167,15 @@ def total(found: Inventory, blobs: Mapping[Digest, int]) -> int:
 
 COMMAND = Command(
     "cache du",
-    "Show what the store takes on disk: by kind, by image, or thing by thing.",
+    "Show what the store takes on disk: by kind, by image, by build, or thing by thing.",
     (
-        option("--by", metavar="KIND", choices=("type", "image"), default="type", help="type or image"),
+        option(
+            "--by",
+            metavar="KIND",
+            choices=("type", "image", "build"),
+            default="type",
+            help="type, image or build",
+        ),
         option("--format", metavar="FORMAT", help="table, json, or a template like '{{.Type}} {{.Size}}'"),
         flag("--no-trunc", help="Show whole ids"),
         flag("-v", "--verbose", help="Each thing by itself"),

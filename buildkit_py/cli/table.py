@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("import_", "Make an image of a root file system's tar"),
     "prune": ("prune", "Remove what is no longer needed"),
     "cache ls": ("cache_ls", "List what is in the build cache"),
+    "cache tree": ("cache_tree", "Draw the steps of a build, with what was cached"),
+    "cache inspect": ("cache_inspect", "Show every input of a cache key"),
     "cache du": ("cache_du", "Show what the store takes on disk"),
     "plan": ("plan", "Say what a build would do"),
     "cache export": ("cache_export", "Write the build cache to one file"),
