@@ -7,6 +7,12 @@ from collections.abc import Sequence
 from buildkit_py.history.record import Step
 
 
+def equal(new: Sequence[Step], old: Sequence[Step]) -> dict[str, Step]:
+    """As matches(), for builds of different Dockerfiles: only what has the same text is the same step."""
+    texts = {step.digest: _text(step) for step in new}
+    return {digest: step for digest, step in matches(new, old).items() if texts[digest] == _text(step)}
+
+
 def matches(new: Sequence[Step], old: Sequence[Step]) -> dict[str, Step]:
     """For steps of a build the step of an earlier one that they continue, by digest.
 

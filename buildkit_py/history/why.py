@@ -1,8 +1,8 @@
 """Why a step ran: the difference between its key and the nearest earlier one.
 
-Earlier keys are those of the same step in the last builds of the same Dockerfile and context, else in any
-build that is kept, else those that a step of this name had. The nearest is the one with the fewest
-differences; of several the latest.
+Earlier keys are those of the same step in the last builds of the same Dockerfile and context, those of a step
+of the same text in any build that is kept, else those that a step of this name had. The nearest is the one
+with the fewest differences; of several the latest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from buildkit_py.cache.inputs import HIDDEN, FileState, Inputs, KeyInputs
-from buildkit_py.history.match import matches
+from buildkit_py.history.match import equal, matches
 from buildkit_py.history.record import Build, Step
 from buildkit_py.history.store import History
 
@@ -154,7 +154,8 @@ class _Explainer:
 
     def match(self, build: Build) -> dict[str, Step]:
         if build.id not in self._matches:
-            self._matches[build.id] = matches(self.build.work, build.work)
+            find = matches if _origin(build) == _origin(self.build) else equal
+            self._matches[build.id] = find(self.build.work, build.work)
         return self._matches[build.id]
 
     # Reasons

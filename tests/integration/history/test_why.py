@@ -239,3 +239,9 @@ def test_another_base_image(pybuild: Pybuild, bases: Registry, base_folder: Path
 
 def test_a_build_that_is_not_there(pybuild: Pybuild) -> None:
     assert "there is no build yet" in pybuild("why", status=1).stderr
+
+
+def test_another_dockerfile_is_another_story(project: Project) -> None:
+    other = project.pybuild.context({"Dockerfile": "FROM busybox\nRUN cat /etc/group\n"}, name="other")
+    project.pybuild("build", other)
+    assert project.one("[2/2] RUN cat /etc/group") == {"kind": "first"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buildkit_py.history.match import matches
+from buildkit_py.history.match import equal, matches
 from buildkit_py.history.record import Step
 
 
@@ -53,3 +53,9 @@ def test_a_base_image_is_the_same_by_its_name() -> None:
 def test_thousands_of_steps() -> None:
     names = [f"[{n}/3000] RUN {n % 7}" for n in range(3000)]
     assert len(matches(steps("n", *names), steps("o", *names))) == 3000
+
+
+def test_in_another_dockerfile_only_the_same_text_counts() -> None:
+    new = steps("n", "[1/2] RUN a", "[2/2] RUN b")
+    old = steps("o", "[1/2] RUN a", "[2/2] RUN c")
+    assert list(equal(new, old)) == ["n0"]
