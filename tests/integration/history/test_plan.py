@@ -198,3 +198,15 @@ def test_deep_stacks_of_layers(me: Pybuild) -> None:
     )
     me("build", here)
     assert plan(me, here, status=0)["cached"]
+
+
+def test_a_shared_cache_is_read_and_nothing_of_it_fetched(pybuild: Pybuild) -> None:
+    here = pybuild.context(FILES)
+    cache = pybuild.out / "cache"
+    pybuild("build", "--cache-to", f"type=local,dest={cache},mode=max", here)
+    other = {"PYBUILD_ROOT": str(pybuild.folder / "other")}
+    pybuild("images", env=other)
+    before = contents(pybuild.folder / "other")
+    pybuild("plan", here, env=other, status=3)
+    pybuild("plan", "--cache-from", f"type=local,src={cache}", here, env=other)
+    assert contents(pybuild.folder / "other") == before
