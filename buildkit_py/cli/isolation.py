@@ -31,6 +31,7 @@ def translate(args: Args) -> Isolation:
         devices=tuple(device(text) for text in args.texts("devices")),
         sysctls=values.pairs(args.texts("sysctls"), "--sysctl", value_needed=True),
         init=args.flag("init"),
+        runtime=args.text("runtime"),
         oom_score_adj=oom_score_adj(args.text("oom_score_adj")),
     )
     changes = security(args.texts("security_opt"))
@@ -158,6 +159,7 @@ OPTIONS = (
     option("--pid", metavar="MODE", help="Processes seen: private or host"),
     flag("--privileged", help="Give all capabilities and devices; hide nothing"),
     flag("--read-only", help="Mount the root file system read-only"),
+    option("--runtime", metavar="PROGRAM", help="Have an OCI runtime run it: crun, runc or a path"),
     option("--security-opt", multiple=True, metavar="OPTION", help="no-new-privileges, seccomp=FILE, …"),
     option(
         "--sysctl", name="sysctls", multiple=True, metavar="NAME=VALUE", help="A kernel setting of its own"

@@ -6,6 +6,7 @@ with it the index, is opened there only, and only for a container that needs it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -39,7 +40,9 @@ class Resources:
             self._engine, config.id, config.request.networking, exposed, warn
         )
         spec = self._connection.fit(spec)
-        if config.request.limits.controlled:
+        if spec.runtime:
+            spec = spec._replace(bundle=_new_bundle(directory))
+        if _grouped(config):
             spec = _limited(directory, config, spec, warn)
         return spec, self._connection.namespace
 
@@ -49,7 +52,7 @@ class Resources:
             connection.close()
         elif _has_network(config):
             self._engine.container_networks.ended(config.id)
-        return _released(directory, config) if config.request.limits.controlled else ""
+        return _released(directory, config) if _grouped(config) else ""
 
     def removed(self, config: Config) -> None:
         if _has_network(config):
@@ -60,13 +63,32 @@ _GROUP = "cgroup"
 """The file of a container that names its control groups."""
 
 
+def _new_bundle(directory: str) -> str:
+    """An empty directory for an OCI bundle, in place of the last run's."""
+    from buildkit_py.snapshot.removal import remove_tree
+
+    bundle = f"{directory}/bundle"
+    remove_tree(bundle)
+    os.mkdir(bundle, 0o700)
+    return bundle
+
+
+def _grouped(config: Config) -> bool:
+    """Whether it has a control group. An OCI runtime always makes some, where it can: in ours."""
+    return config.request.limits.controlled or bool(config.request.isolation.runtime)
+
+
 def _limited(directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]) -> SandboxSpec:
     """The spec with its limits, in a control group. Raises PybuildError."""
     from buildkit_py.linux import userns
     from buildkit_py.sandbox import limits
 
     mode = userns.present().mode
-    spec, group, warning = limits.apply(spec, config.request.limits, config.id, mode)
+    everywhere = bool(spec.runtime) and mode == "root"
+    spec, group, warning = limits.apply(spec, config.request.limits, config.id, mode, everywhere=everywhere)
+    if spec.processes and spec.runtime:
+        warning = f"{warning}; " if warning else ""
+        warning += "--pids-limit is not kept with --runtime, without a control group"
     group.write(f"{directory}/{_GROUP}")
     if warning:
         warn(warning)

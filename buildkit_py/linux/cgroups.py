@@ -202,7 +202,8 @@ class Group(NamedTuple):
     def oom_kills(self) -> int:
         """How many of its processes were killed for lack of memory."""
         total = 0
-        for directory in self.directories:
+        # An OCI runtime makes a group of its own in ours.
+        for directory in (d for own in self.directories for d in (own, f"{own}/runtime")):
             for name in ("memory.events", "memory.oom_control"):
                 for line in _read(f"{directory}/{name}").splitlines():
                     if line.startswith("oom_kill "):

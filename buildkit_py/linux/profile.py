@@ -25,6 +25,7 @@ _ACTIONS = {
     "SCMP_ACT_KILL_THREAD": 0x00000000,
     "SCMP_ACT_KILL_PROCESS": 0x80000000,
 }
+_ERRNO = 0x00050000
 _ARCHITECTURES = {"SCMP_ARCH_X86_64": "x86_64", "SCMP_ARCH_X86": "i386", "SCMP_ARCH_AARCH64": "aarch64"}
 _GO = {"x86_64": "amd64", "aarch64": "arm64"}
 """A machine as Docker's profiles name it."""
@@ -136,6 +137,13 @@ def _action(name: str, errno: int | None) -> int:
     if name == "SCMP_ACT_ERRNO":
         return _ACTIONS[name] | (1 if errno is None else int(errno) & 0xFFFF)
     return _ACTIONS[name]
+
+
+def action_name(action: int) -> tuple[str, int | None]:
+    """The name of an action, and its errno where it has one."""
+    if action & 0xFFFF0000 == _ERRNO:
+        return "SCMP_ACT_ERRNO", action & 0xFFFF
+    return next(name for name, value in _ACTIONS.items() if value == action), None
 
 
 def _condition(item: Mapping[str, Any]) -> Condition:

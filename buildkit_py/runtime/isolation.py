@@ -30,6 +30,13 @@ def isolated(spec: SandboxSpec, asked: Isolation, tree: Tree, identity: Identity
         return spec
     changes: dict[str, Any] = {}
     mask = capabilities(asked)
+    if asked.runtime:
+        changes["runtime"] = find_runtime(asked)
+        if spec.uid and identity.mode == "single":
+            raise PybuildError(
+                f"--runtime: user {spec.uid} can't be had: one id is mapped",
+                hint="give yourself subordinate ids (`pybuild doctor` says how), or leave --runtime out",
+            )
     if asked.groups:
         changes["groups"] = (*spec.groups, *(find_group(tree, name) for name in asked.groups))
     if asked.devices:
@@ -55,6 +62,23 @@ def isolated(spec: SandboxSpec, asked: Isolation, tree: Tree, identity: Identity
         oom_score_adj=asked.oom_score_adj,
         **changes,
     )
+
+
+def find_runtime(asked: Isolation) -> str:
+    """The path of the OCI runtime. Raises PybuildError."""
+    refused = {"--init": asked.init, "--userns=keep-id": asked.userns == "keep-id"}
+    for option, given in refused.items():
+        if given:
+            raise PybuildError(f"{option} is not done with --runtime", hint="leave one of the two out")
+    from buildkit_py.linux.userns import find
+
+    path = asked.runtime if "/" in asked.runtime else find(asked.runtime)
+    if not path or not os.access(path, os.X_OK):
+        raise PybuildError(
+            f"--runtime: there is no program {asked.runtime}",
+            hint="crun and runc are in packages of their names",
+        )
+    return os.path.abspath(path)
 
 
 def capabilities(asked: Isolation) -> int:

@@ -294,6 +294,10 @@ class Supervisor:
         self._ended(status, error)
 
     def _launched(self) -> None:
+        assert self._running is not None
+        if self._running.pid != self._state.pid:
+            # An OCI runtime made the container's first process only now.
+            self._note(pid=self._running.pid)
         if self._starter is not None:
             starter, self._starter = self._starter, None
             self._tell(starter, {"pid": self._state.pid})

@@ -63,9 +63,13 @@ def main(
     try:
         process.take_streams(*streams)
         spec = wire.receive_spec(conn)
-        prepare(conn, link, spec, settings, namespace)
-        status, refusal = process.execute(spec, lambda: wire.send(conn, ("executing",)))
-        wire.send(conn, ("refused", refusal))
+        if spec.runtime:
+            status, refusal = _by_runtime(conn, link, spec, settings, namespace)
+        else:
+            prepare(conn, link, spec, settings, namespace)
+            status, refusal = process.execute(spec, lambda: wire.send(conn, ("executing",)))
+        if refusal:
+            wire.send(conn, ("refused", refusal))
     except EOFError:
         pass
     except SandboxError as e:
@@ -77,6 +81,27 @@ def main(
         _report(conn, f"{type(e).__name__}: {e}", "", errno.EIO, "")
     finally:
         os._exit(status)
+
+
+def _by_runtime(
+    conn: _socket.socket,
+    link: _socket.socket | None,
+    spec: SandboxSpec,
+    settings: Settings,
+    namespace: int,
+) -> tuple[int, str]:
+    """The same by an OCI runtime: to the container's end."""
+    from buildkit_py.sandbox import foreign
+
+    os.umask(0o022)
+    process.take_terminal(spec)
+    if "pid" in spec.host:
+        _die_with_the_starter()
+    if settings.mode != "root":
+        process.enter_cgroups(spec)
+    if spec.network != "host":
+        _own_network(spec, link, namespace)
+    return foreign.run(conn, spec, mode=settings.mode, base_stub=settings.base_stub)
 
 
 def prepare(

@@ -74,8 +74,12 @@ class Running:
     def advance(self) -> int | None:
         """Take one message of the sandbox, waiting for it: as ``wait`` once it has ended, else None."""
         if self._status is None:
-            message, _ = wire.receive(self._conn)
+            message, fds = wire.receive(self._conn)
             self._take(message)
+            for fd in fds:
+                # Of the container's own first process, where a runtime made it.
+                self.pid = _pid_of(fd)
+                os.close(fd)
         if self._status is None:
             return None
         self._close()

@@ -34,16 +34,21 @@ def check(limits: Limits, mode: str) -> str:
     return warning
 
 
-def apply(spec: SandboxSpec, limits: Limits, name: str, mode: str) -> tuple[SandboxSpec, Group, str]:
+def apply(
+    spec: SandboxSpec, limits: Limits, name: str, mode: str, *, everywhere: bool = False
+) -> tuple[SandboxSpec, Group, str]:
     """The spec with its limits; the group that they are in, to be removed when the sandbox has ended; and
     what can't be limited here, "" where all can.
 
-    ``name`` is the group's; one that is left of the same name is taken away. ``mode``: as of Identity.
+    ``everywhere``: a group in every hierarchy, whatever is limited. ``name`` is the group's; one that is left
+    of the same name is taken away. ``mode``: as of Identity.
     Raises SandboxError, and with ``--strict`` PybuildError for what can't be limited.
     """
-    if not limits.controlled:
+    if not limits.controlled and not everywhere:
         return spec, Group(), ""
-    group, missing = cgroups.create(name, limits)
+    found = cgroups.hierarchies()
+    needed = ("freezer", *found.single) if everywhere else ()
+    group, missing = cgroups.create(name, limits, needed=needed, found=found)
     processes = limits.pids if "--pids-limit" in missing and mode != "root" else 0
     if processes:
         del missing["--pids-limit"]

@@ -61,6 +61,17 @@ class Root:
         self._mask(root)
         return root
 
+    def bare(self, workbench: str) -> int:
+        """The root alone, with places for all that others mount on it; as build().
+
+        ``workbench``: the directory for it. A runtime unmounts the old root once: what lay on its "/" would
+        be taken away in its place.
+        """
+        self._files = mounts.new("tmpfs", (("mode", "0700"),), mounts.NOSUID | mounts.NODEV)
+        sc.move_mount(self._files, sc.AT_FDCWD, workbench)
+        folders = frozenset(m.target for m in self._mounts if m.kind == "bind" and os.path.isdir(m.source))
+        return self._root(layout.places(self._mounts, folders))
+
     # The root itself
 
     def _root(self, places: tuple[tuple[str, bool], ...]) -> int:
@@ -211,8 +222,8 @@ class Root:
         try:
             if self._spec.network != "host" and (self._spec.processes or self._spec.keep_id):
                 # In a user namespace below that of the network, root's capabilities don't open ports.
-                _set_sysctls(proc, (("net.ipv4.ip_unprivileged_port_start", "0"),))
-            _set_sysctls(proc, self._spec.sysctls)
+                set_sysctls(proc, (("net.ipv4.ip_unprivileged_port_start", "0"),))
+            set_sysctls(proc, self._spec.sysctls)
         finally:
             os.close(proc)
 
@@ -355,7 +366,7 @@ def _is_device(path: str) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
-def _set_sysctls(proc: int, sysctls: tuple[tuple[str, str], ...]) -> None:
+def set_sysctls(proc: int, sysctls: tuple[tuple[str, str], ...]) -> None:
     """Kernel settings of the sandbox's own namespaces, by a mounted proc. Raises SandboxError."""
     for name, value in sysctls:
         path = "sys/" + name.replace(".", "/")

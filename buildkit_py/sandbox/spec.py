@@ -75,6 +75,10 @@ class SandboxSpec(NamedTuple):
     init: bool = False
     """Process 1 is linux.init's program, the command is its child."""
     oom_score_adj: int | None = None
+    runtime: str = ""
+    """The path of the OCI runtime that sets it up (buildkit_py.sandbox.foreign); "": we do."""
+    bundle: str = ""
+    """With a runtime: the bundle's directory; it exists and is empty."""
     cgroups: tuple[str, ...] = ()
     """Directories of control groups that it enters, as the launcher's process sees them."""
     processes: int = 0

@@ -1,0 +1,213 @@
+"""The same container by an OCI runtime: crun and runc, as root, with many ids, with one."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.support.containers import supervisor_of
+from tests.support.runner import Pybuild, Result
+
+pytestmark = pytest.mark.needs("overlay", "user-namespaces", "seccomp", "crun", "runc")
+
+RUNTIMES = pytest.mark.parametrize("runtime", ["crun", "runc"])
+IMAGE = "busybox"
+
+
+def run(pybuild: Pybuild, runtime: str, *words: str, script: str, status: int | None = 0) -> Result:
+    options = ("--runtime", runtime) if runtime else ()
+    return pybuild("run", "--rm", "-q", *options, *words, IMAGE, "sh", "-c", script, status=status)
+
+
+@RUNTIMES
+def test_the_same_as_without(pybuild: Pybuild, runtime: str) -> None:
+    """What a container finds of itself is told by both in the same words."""
+    shared = pybuild.out / "shared"
+    shared.mkdir()
+    (shared / "file").write_text("shared\n")
+    pybuild.person.own(shared)
+    script = """
+        id -u; pwd; hostname; umask; env | grep -v APT_CONFIG | sort
+        grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status | grep -v CapInh
+        head -1 /etc/hosts; cat /v/file; echo x >/v/new; echo x >/tmp/new; ls /t
+        cut -d' ' -f5 /proc/self/mountinfo | grep -vE '^/dev/[^ms]|^/sys/fs/cgroup' | sort
+        ls /dev | grep -vE 'console|core|mqueue|pts' | sort
+        ulimit -n; cat /proc/sys/kernel/shmmax
+        (echo x >/proc/sys/kernel/shmmax) 2>/dev/null || echo closed
+        cat /proc/timer_list 2>/dev/null | head -c 1; unshare -U true 2>&1
+    """
+    words = [
+        "-h",
+        "box",
+        "-w",
+        "/work",
+        "-e",
+        "A=b",
+        "-v",
+        f"{shared}:/v",
+        "--tmpfs",
+        "/t",
+        "--cap-drop=CHOWN",
+    ]
+    words += ["--ulimit=nofile=123:456", "--sysctl=kernel.shmmax=54321", "--security-opt=no-new-privileges"]
+    ours, theirs = (run(pybuild, which, *words, script=script, status=None) for which in ("", runtime))
+    assert theirs.stdout.splitlines() == ours.stdout.splitlines()
+    assert theirs.status == ours.status
+    assert (shared / "new").exists()
+
+
+@RUNTIMES
+def test_statuses(pybuild: Pybuild, runtime: str) -> None:
+    assert run(pybuild, runtime, script="exit 7", status=7).text == ""
+    run(pybuild, runtime, script="sh -c 'kill -9 $$'; exit $?", status=137)
+    words = ("run", "--rm", "-q", "--runtime", runtime, IMAGE)
+    assert "nonsense" in pybuild(*words, "nonsense", status=127).stderr
+    assert pybuild(*words, "/etc/passwd", status=126).stderr
+    done = pybuild("run", "--rm", "-q", "--runtime", "no-such-program", IMAGE, "true", status=125)
+    assert "no program no-such-program" in done.stderr
+    done = pybuild("run", "--rm", "-q", "--runtime", "/bin/false", IMAGE, "true", status=125)
+    assert "false could not make the container" in done.stderr
+    assert "--init is not done with --runtime" in pybuild(*words[:-1], "--init", IMAGE, status=125).stderr
+
+
+@RUNTIMES
+def test_streams_and_signals(pybuild: Pybuild, runtime: str) -> None:
+    words = ("run", "--rm", "-q", "-i", "--runtime", runtime, IMAGE)
+    assert pybuild(*words, "tr", "a-z", "A-Z", input="hello").stdout == "HELLO"
+    script = "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    with pybuild.start(*words, "sh", "-c", script) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.stdout.read() == "got\n"
+    assert process.returncode == 5
+
+
+@RUNTIMES
+def test_a_terminal(pybuild: Pybuild, runtime: str) -> None:
+    pybuild("run", "--rm", "-q", IMAGE, "true")
+    argv = [*pybuild.program.argv, "run", "--rm", "-q", "-it", "--runtime", runtime, IMAGE, "sh"]
+    child = pexpect.spawn(
+        argv[0],
+        argv[1:],
+        env=pybuild.environment,
+        encoding="utf-8",
+        timeout=30,
+        dimensions=(33, 77),
+        preexec_fn=lambda: _become(pybuild),
+    )
+    child.expect("# ")
+    child.sendline("tty; stty size")
+    child.expect("/dev/pts/0\r\n33 77")
+    child.setwinsize(20, 50)
+    child.expect("# ")
+    child.sendline("while [ \"$(stty size)\" != '20 50' ]; do sleep 0.05; done; echo r''esized")
+    child.expect("resized")
+    child.expect("# ")
+    child.sendline("cat")
+    child.sendline("ready")
+    # Once by the terminal, once by cat.
+    child.expect("ready\r\nready\r\n")
+    child.sendintr()
+    child.expect("# ")
+    child.sendline("exit 6")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 6
+
+
+def _become(pybuild: Pybuild) -> None:
+    person = pybuild.person
+    if person.uid != os.geteuid():
+        os.setgroups(os.getgrouplist(person.user, person.gid))
+        os.setgid(person.gid)
+        os.setuid(person.uid)
+
+
+@RUNTIMES
+def test_a_life(pybuild: Pybuild, runtime: str) -> None:
+    """Detached, looked at, stopped, started again with its files, killed, removed."""
+    pybuild(
+        "run",
+        "-d",
+        "-q",
+        "--runtime",
+        runtime,
+        "--name",
+        "one",
+        IMAGE,
+        "sh",
+        "-c",
+        "echo x >>/file; sleep 600; true",
+    )
+    inspected = json.loads(pybuild("inspect", "one").stdout)[0]
+    pid = inspected["State"]["Pid"]
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"sh\0-c\0echo")
+    bundle = next(pybuild.store.glob("containers/*/bundle"))
+    document = json.loads((bundle / "config.json").read_text())
+    assert document["ociVersion"] == "1.0.2"
+    assert document["root"]["path"] == "rootfs"
+    assert document["process"]["args"][:2] == ["sh", "-c"]
+    pybuild("stop", "-t", "0", "one")
+    assert not os.path.exists(f"/proc/{pid}")
+    pybuild("start", "one")
+    pybuild("kill", "one")
+    pybuild("wait", "one")
+    pybuild("rm", "one")
+    assert not list(pybuild.store.glob("containers/*/bundle"))
+
+
+@RUNTIMES
+def test_killed_with_its_supervisor(pybuild: Pybuild, runtime: str) -> None:
+    pybuild("run", "-d", "-q", "--runtime", runtime, "--name", "one", IMAGE, "sleep", "600")
+    pid = json.loads(pybuild("inspect", "one").stdout)[0]["State"]["Pid"]
+    descriptor = os.pidfd_open(pid)
+    os.kill(supervisor_of(pybuild, "one"), signal.SIGKILL)
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    assert poll.poll(10_000)
+    os.close(descriptor)
+    pybuild("rm", "-f", "one")
+
+
+@RUNTIMES
+def test_limits(root: Pybuild, runtime: str) -> None:
+    eat = "x=$(head -c 80000000 /dev/zero | tr '\\0' x); echo survived"
+    done = run(root, runtime, "--memory=32m", script=eat, status=137)
+    assert "killed for lack of memory" in done.stderr
+    fork = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done"
+    assert "can't fork" in run(root, runtime, "--pids-limit=6", script=fork, status=None).stderr
+    # No device but those that every container has.
+    script = "mknod /dev/disk b 254 0 && head -c 1 /dev/disk"
+    assert "not permitted" in run(root, runtime, script=script, status=1).stderr
+    device = "head -c 1 /dev/fuse; ls -l /dev/fuse | cut -c1"
+    assert run(root, runtime, "--device=/dev/fuse", script=device).stdout == "c\n"
+    left = [str(path) for path in Path("/sys/fs/cgroup").glob("*/pybuild/*/")]
+    ids = {path.name for path in root.store.glob("containers/*")}
+    assert not [path for path in left if Path(path).name in ids]
+
+
+@RUNTIMES
+def test_networks_and_namespaces(pybuild: Pybuild, runtime: str) -> None:
+    words = ("--network=none", "--sysctl=net.ipv4.ip_forward=1")
+    script = "ls /sys/class/net; cat /proc/sys/net/ipv4/ip_forward"
+    assert run(pybuild, runtime, *words, script=script).stdout == "lo\n1\n"
+    script = f"[ -d /proc/{os.getpid()} ] && echo seen"
+    assert run(pybuild, runtime, "--pid=host", script=script).stdout == "seen\n"
+    assert run(pybuild, runtime, "--uts=host", script="hostname").stdout.strip() == os.uname().nodename
+    assert "Read-only" in run(pybuild, runtime, "--read-only", script="touch /x", status=1).stderr
+    assert (
+        run(pybuild, runtime, "--privileged", script="mount -t tmpfs x /tmp && echo mounted").stdout
+        == "mounted\n"
+    )
+
+
+def test_another_user_than_root_with_one_id(single: Pybuild) -> None:
+    done = single("run", "--rm", "-q", "--runtime=crun", "--user=5", IMAGE, "true", status=125)
+    assert "one id is mapped" in done.stderr
