@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cache import shared
-from buildkit_py.cache.backends import Backend, Write, open_backend
+from buildkit_py.cache.backends import Backend, UnavailableError, Write, open_backend
 from buildkit_py.cache.backends.options import Options, parse_options
 from buildkit_py.cache.shared import SharedIndex, SharedLayer, SharedResult
 from buildkit_py.digest import DiffID, Digest, SnapshotID
@@ -204,7 +204,7 @@ class Writer:
         if known is None or not self._backend.has(known):
             try:
                 known = self._backend.write_blob(lambda write: self._make(layer._replace(blob=known), write))
-            except _NowhereError as e:
+            except UnavailableError as e:
                 self._emit(WarningEvent(self._vertex, e.message))
                 return None
         if self._backend.place is not None:
@@ -219,8 +219,4 @@ class Writer:
                 layer, self._stores, write, options.method or "gzip", options.level, force=options.force
             )
         except NotFoundError as e:
-            raise _NowhereError(e.message) from e
-
-
-class _NowhereError(NotFoundError):
-    """A layer can't be made: its results can't be shared."""
+            raise UnavailableError(e.message) from e

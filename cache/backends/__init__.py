@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol, cast
 
 from buildkit_py.digest import Digest
-from buildkit_py.errors import ImageError, UsageError
+from buildkit_py.errors import ImageError, NotFoundError, UsageError
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.request import CacheSpec
 from buildkit_py.tuples import NamedTuple
@@ -59,6 +59,10 @@ class Backend(Protocol):
         ...
 
 
+class UnavailableError(NotFoundError):
+    """A blob can't be had or stored now: results that need it are left out of an index."""
+
+
 class Services(NamedTuple):
     """What backends need of the engine."""
 
@@ -99,6 +103,8 @@ _S3 = frozenset(
     {"bucket", "region", "name", "prefix", "endpoint_url", "use_path_style", "blobs_prefix"}
     | {"manifests_prefix", "access_key_id", "secret_access_key", "session_token"}
 )
+_GHA = frozenset({"url", "url_v2", "token", "scope", "timeout", "version"})
+KINDS["gha"] = Kind("gha", _GHA, _GHA, (), ())
 KINDS["s3"] = Kind("s3", _S3, _S3 | {"upload_parallelism", "touch_refresh"}, (), (), "boto3")
 
 

@@ -32,6 +32,12 @@ RUN --mount=type=cache,target=/c date +%s%N | tee /stamp /c/stamp; cat /data /to
 
 
 @pytest.fixture
+def pybuild(me: Pybuild) -> Pybuild:
+    """One kind of user: who it is makes no difference to a service."""
+    return me
+
+
+@pytest.fixture
 def spec(objects: Objects, machines: Machines, request: pytest.FixtureRequest) -> str:
     """A bucket's folder of the test's own; the machines know the key."""
     machines.environment.update(objects.environment)
