@@ -251,7 +251,10 @@ PARAMS = (
     flag("--load", help="Keep the image in the store (same as -o type=docker)"),
     option("--metadata-file", metavar="FILE", help="Write the result's metadata here, as JSON"),
     option(
-        "--network", metavar="MODE", default="default", help="Network of RUN steps: default, none or host"
+        "--network",
+        metavar="MODE",
+        default="default",
+        help="Network of RUN steps: default, host, none, private, or its name",
     ),
     flag("--no-cache", help="Run every step again"),
     option("--no-cache-filter", multiple=True, metavar="STAGE", help="Run every step of these stages again"),

@@ -8,11 +8,12 @@ from buildkit_py.errors import NotFoundError
 
 def run(args: Args) -> int:
     from buildkit_py.engine import Engine
+    from buildkit_py.network import record
 
     engine = Engine()
     try:
         container = engine.containers.get(args.text("container"))
-        state = engine.container_networks.load(container.id)
+        state = record.load(container.path)
         published = state.ports if state is not None and container.alive() else ()
     finally:
         engine.close()

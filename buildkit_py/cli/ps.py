@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from buildkit_py.cli import listing, sizes
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
+from buildkit_py.network import description as networks
+from buildkit_py.network import record
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
@@ -97,29 +99,24 @@ def fields(
         "CreatedAt": sizes.timestamp(config.created),
         "Status": description.status_text(state, sizes.age),
         "State": state.status,
-        "Ports": ports_text(engine, container, state),
+        "Ports": ports_text(container, state),
         "Names": container.name,
         "Size": "",
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
         "Label": "",
         "Mounts": ",".join(m if whole or len(m) <= 15 else m[:14] + "…" for m in mounts),
-        "Networks": ",".join(networks_of(config)),
+        "Networks": ",".join(networks_of(container, config)),
         "LocalVolumes": str(sum(m.kind == "volume" for m in config.mounts)),
     }
 
 
-def ports_text(engine: Engine, container: Container, state: State) -> str:
-    """What is published, as ``0.0.0.0:8080->80/tcp``."""
-    known = engine.container_networks.load(container.id) if state.live else None
-    shown = []
-    for port in known.ports if known is not None else ():
-        address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
-        shown.append(f"{address}:{port.host}->{port.container}/{port.protocol}")
-    return ", ".join(shown)
+def ports_text(container: Container, state: State) -> str:
+    return networks.ports_text(record.load(container.path)) if state.live else ""
 
 
-def networks_of(config: Config) -> list[str]:
-    return [network.name for network in config.request.networking.networks] or ["default"]
+def networks_of(container: Container, config: Config) -> list[str]:
+    asked = [network.name for network in config.request.networking.networks]
+    return networks.names(record.load(container.path), asked)
 
 
 def size_of(engine: Engine, container: Container) -> str:
@@ -146,7 +143,7 @@ def kept(
     def one_of(name: str, test: bool) -> bool:
         return not wanted[name] or test
 
-    networks = set(networks_of(config))
+    on = set(networks_of(container, config))
     volumes = {m.source for m in config.mounts} | {m.target for m in config.mounts}
     health = state.health or "none"
     return (
@@ -156,14 +153,14 @@ def kept(
         and one_of("exited", state.status == "exited" and str(state.exit_code) in wanted["exited"])
         and one_of("health", health in wanted["health"])
         and one_of("volume", bool(volumes & set(wanted["volume"])))
-        and one_of("network", bool(networks & set(wanted["network"])))
+        and one_of("network", bool(on & set(wanted["network"])))
         and one_of("ancestor", any(_descends(engine, config, text) for text in wanted["ancestor"]))
         and one_of("is-task", "false" in wanted["is-task"])
         and listing.labelled(description.labels(config), wanted["label"])
         and all(_age_of(containers, text) > container.created for text in wanted["before"])
         and all(_age_of(containers, text) < container.created for text in wanted["since"])
         and one_of("expose", any(_exposes(config, text) for text in wanted["expose"]))
-        and one_of("publish", any(text in ports_text(engine, container, state) for text in wanted["publish"]))
+        and one_of("publish", any(text in ports_text(container, state) for text in wanted["publish"]))
     )
 
 

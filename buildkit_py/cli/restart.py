@@ -14,7 +14,7 @@ def run(args: Args) -> int:
     names = args.texts("containers")
     engine = Engine()
     try:
-        engine.begin(supervisors=len(names))
+        engine.begin_starting(names)
         return each(engine, names, lambda c: containers.restart(engine, c, signum, timeout))
     finally:
         engine.close()

@@ -21,7 +21,7 @@ def run(args: Args) -> int:
         raise UsageError("only one container can be attached to")
     engine = Engine()
     try:
-        engine.begin(supervisors=len(names))
+        engine.begin_starting(names)
         if not attached:
             return each(
                 engine, names, lambda c: _started(containers.start(engine, c, Client(warn=report.warn)))

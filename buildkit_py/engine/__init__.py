@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from buildkit_py.engine.cachefile import Moved
     from buildkit_py.engine.client import Client
     from buildkit_py.engine.inventory import Inventory
+    from buildkit_py.engine.networking import Home
     from buildkit_py.engine.plan import Plan
     from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.engine.store_check import Checked
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
     from buildkit_py.layer.compress import Method
     from buildkit_py.linux.identity import Identity
     from buildkit_py.linux.userns import Entering
-    from buildkit_py.network.record import Records
+    from buildkit_py.network.store import NetworkStore
     from buildkit_py.progress.events import Emit
     from buildkit_py.registry.client import RegistryClient
-    from buildkit_py.request import BuildRequest, BuildResult, RunRequest
+    from buildkit_py.request import BuildRequest, BuildResult, NetworkSpec, RunRequest
     from buildkit_py.runtime.container import Container, ContainerStore
     from buildkit_py.runtime.supervisor import Front
     from buildkit_py.sandbox.launcher import Launcher
@@ -57,6 +58,7 @@ class Engine:
         self._identity: Identity | None = None
         self._launcher: Launcher | None = None
         self._fronts: list[Front] = []
+        self._home: Home | None = None
         self._lock = -1
         self.last_build = ""
         """The id of the build that was begun last."""
@@ -120,10 +122,10 @@ class Engine:
         return ContainerStore(self.root, self.db)
 
     @cached_property
-    def container_networks(self) -> Records:
-        from buildkit_py.network.record import Records
+    def networks(self) -> NetworkStore:
+        from buildkit_py.network.store import NetworkStore
 
-        return Records(self.db)
+        return NetworkStore(self.db)
 
     @cached_property
     def sources(self) -> ImageSources:
@@ -174,20 +176,18 @@ class Engine:
         self.snapshots.use(self._identity)
         self.sources.use(self._identity)
 
-    def begin(self, *, supervisors: int | None = None) -> None:
+    def begin(self, *, supervisors: int | None = None, join: int = -1) -> None:
         """Begin to enter(): newuidmap works and the launcher gets ready while the caller goes on.
 
         ``supervisors``: make so many supervisors of containers, which have launchers of their own, in the
         launcher's place; before the index is opened.
+        ``join``: a user namespace to be in with others (a descriptor), in the place of a new one.
         """
         if self._entering is None:
             from buildkit_py.linux import userns
 
-            # A display's thread has to end first. Where its module was never loaded there is none.
-            ticker = sys.modules.get("buildkit_py.progress.ticker")
-            if ticker is not None:
-                ticker.stop_all()
-            self._entering = userns.begin()
+            stop_tickers()
+            self._entering = userns.begin(join)
             if supervisors is None:
                 self._start_launcher(self._entering.plan)
             else:
@@ -283,10 +283,31 @@ class Engine:
 
     def run(self, request: RunRequest, emit: Emit, client: Client) -> int | None:
         """Run a new container; its exit status, None where it was left to run by itself."""
-        self.begin(supervisors=1)
+        self.begin_on_networks((request.networking.networks,), 1)
         from buildkit_py.engine.containers import run
 
         return run(self, request, emit, client)
+
+    def begin_starting(self, names: Sequence[str]) -> None:
+        """begin() with a supervisor for each of these containers, which were made before."""
+        from buildkit_py.engine.networking import find_containers
+        from buildkit_py.network import record
+
+        containers = [c for c in find_containers(self.root, names) if c is not None]
+        wanted = [record.specs(c.path, c.config().request.networking.networks) for c in containers]
+        self.begin_on_networks(wanted, len(names))
+
+    def begin_on_networks(
+        self, wanted: Sequence[tuple[NetworkSpec, ...]], supervisors: int | None = None
+    ) -> None:
+        """begin() in the user namespace that containers on these networks have to be in."""
+        if any(wanted):
+            from buildkit_py.engine import networking
+
+            stop_tickers()
+            self._home = networking.home(self.root, wanted)
+        join = self._home.join if self._home is not None else -1
+        self.begin(supervisors=supervisors, join=join)
 
     def pull(self, ref: str, emit: Emit, platform: str = "") -> Image:
         from buildkit_py.engine.images import pull
@@ -384,6 +405,16 @@ class Engine:
             self._launcher = None
         while self._fronts:
             self.take_front().close()
+        if self._home is not None:
+            self._home.close()
+            self._home = None
         if "sources" in self.__dict__:
             self.sources.close()
         self.unshare()
+
+
+def stop_tickers() -> None:
+    """Before a fork: a display's thread has to end. Where its module was never loaded there is none."""
+    ticker = sys.modules.get("buildkit_py.progress.ticker")
+    if ticker is not None:
+        ticker.stop_all()

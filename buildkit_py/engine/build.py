@@ -19,7 +19,7 @@ from buildkit_py.image.assemble import config_bytes
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.result import BuildTarget, FrontendResult
 from buildkit_py.progress.events import Emit, StatusEvent, VertexEvent, WarningEvent
-from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, Output
+from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, NetworkSpec, Output
 from buildkit_py.solver.solve import solve
 from buildkit_py.solver.types import Key, Result
 from buildkit_py.source.inline import InlineTree
@@ -89,6 +89,11 @@ def refuse(request: BuildRequest) -> None:
             raise UsageError(f"-t {name}: a digest is not for choosing", hint="name the image by a tag")
 
 
+def named_network(request: BuildRequest) -> bool:
+    """Whether RUN steps are on a network of the user's, with containers."""
+    return request.network not in ("", "default", "host", "none", "private")
+
+
 def convert_options(request: BuildRequest, files: BuildFiles) -> ConvertOptions:
     return ConvertOptions(
         build_args=dict(request.build_args),
@@ -148,6 +153,10 @@ class Build:
         """Raises DockerfileError, StepError and what the parts raise."""
         refuse(self.request)
         self.engine.share()
+        if named_network(self.request):
+            from buildkit_py.engine import networking
+
+            networking.check(self.engine, (NetworkSpec(self.request.network),))
         self.files = BuildFiles.open(self.request, self.engine, self.emit)
         result, error = None, None
         try:
@@ -234,6 +243,7 @@ class Build:
             starting=self.starting,
             committed=self.diffs.committed,
             services=self.files.services,
+            network="private" if self.request.network == "private" else "host",
             shared=self.sharing,
             limits=self.request.limits,
         )
@@ -243,6 +253,13 @@ class Build:
 
     def prepare(self, context: BuildContext) -> None:
         """The first step is about to run."""
+        if named_network(self.request):
+            from buildkit_py.engine import networking
+            from buildkit_py.worker.network import JoinedNetwork
+
+            network = networking.network_of(self.engine, self.request.network)
+            self.engine.begin_on_networks(((NetworkSpec(network.name),),))
+            context.joined = JoinedNetwork(self.engine.root, network.message())
         self.engine.enter()
         context.identity = self.engine.identity
         context.launcher = self.engine.launcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from buildkit_py.engine.networking import mode_of
+from buildkit_py.engine.networking import check, kind_of
 from buildkit_py.errors import NotFoundError
 from buildkit_py.image.store import Image
 from buildkit_py.progress.events import Emit
@@ -29,7 +29,8 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
     image = find_image(engine, request, emit)
     image_config = image.config.get("config") or {}
     command = arguments(image_config, request)
-    check_sysctls(request.isolation, mode_of(request.networking))
+    check_sysctls(request.isolation, kind_of(request.networking.networks))
+    check(engine, request.networking.networks)
     engine.enter()
     snapshot = engine.sources.unpack(image.id, emit, "pull")
     mounts, anonymous = named((*request.mounts, *image_volumes(image_config, request.mounts)))

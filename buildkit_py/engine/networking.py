@@ -1,133 +1,361 @@
 """A container's network, from what was asked for to what its sandbox gets.
 
-plan      before the process enters its namespaces: which network, which ports
-connect   when the container's row is there: a namespace, addresses, listening sockets
-close     when it ended
+home      in the command, before it enters a namespace: the user namespace to be in
+connect   in the supervisor, before each start: a namespace, addresses, listening sockets
+fit       the sandbox's spec
+close     the container ended
 """
 
 from __future__ import annotations
 
 import _socket
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
-from buildkit_py.errors import NetworkError, UsageError
-from buildkit_py.network import private
-from buildkit_py.network.resolv import given_resolv_text, hosts_text, resolv_text
+from buildkit_py.errors import NetworkError, NotFoundError, UsageError
+from buildkit_py.network import private, record
+from buildkit_py.network.resolv import given_resolv_text, hosts_text, names_resolv, resolv_text
 from buildkit_py.sandbox.spec import SandboxSpec
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
+    from buildkit_py.network.client import Json, Link
     from buildkit_py.network.forward import Forwarder
+    from buildkit_py.network.ports import Listener
     from buildkit_py.network.record import State
-    from buildkit_py.request import Networking, Pairs, PortSpec
+    from buildkit_py.network.store import Network
+    from buildkit_py.request import Networking, NetworkSpec, Pairs, PortSpec
+    from buildkit_py.runtime.container import Container
 
-SLIRP_ADDRESS = "10.0.2.100"
+Warn = Callable[[str], None]
+Alone = Literal["host", "none", "private"]
+ALONE: tuple[Alone, ...] = ("host", "none", "private")
+
+
+def kind_of(specs: tuple[NetworkSpec, ...]) -> str:
+    """default, host, none, private, container, or networks: with others, by the network holder."""
+    first = specs[0] if specs else None
+    if first is None or (first.name in ("", "default") and not (first.ip or first.aliases or first.mac)):
+        return "default"
+    if first.name.startswith("container:"):
+        return "container"
+    return first.name if first.name in ALONE else "networks"
+
+
+def check(engine: Engine, specs: tuple[NetworkSpec, ...]) -> None:
+    """Raises NotFoundError for a network or container that isn't there, UsageError for what doesn't fit."""
+    kind = kind_of(specs)
+    if kind in ALONE and (specs[0].ip or specs[0].aliases or specs[0].mac):
+        raise UsageError(
+            f"--ip, --mac-address and --network-alias need a network of yours, not {kind}",
+            hint="make one by `pybuild network create NAME`",
+        )
+    if kind == "container":
+        engine.containers.get(specs[0].name.removeprefix("container:"))
+    if kind == "networks":
+        for spec in specs:
+            network_of(engine, spec.name)
+
+
+def network_of(engine: Engine, name: str) -> Network:
+    """Raises NotFoundError."""
+    if name in ("", "default", "bridge"):
+        return engine.networks.bridge()
+    return engine.networks.get(name)
+
+
+class Home:
+    """The user namespace that a container has to be in, for the sake of those that it meets on networks."""
+
+    def __init__(self, join: int, link: Link | None = None) -> None:
+        self.join = join
+        """A descriptor of it."""
+        self._link = link
+
+    def close(self) -> None:
+        """To be called when the container's supervisor has answered: until then the holder has to stay."""
+        if self._link is not None:
+            self._link.close()
+        else:
+            os.close(self.join)
+
+
+def home(root: str, wanted: Iterable[tuple[NetworkSpec, ...]]) -> Home | None:
+    """The one that all of these containers of a store can be in; None where each may have one of its own.
+
+    Starts the network holder. Only in a process with one thread, before it enters a namespace and opens the
+    index. Raises NetworkError.
+    """
+    kinds = {(kind_of(specs), specs[0].name if kind_of(specs) == "container" else "") for specs in wanted}
+    kinds = {kind for kind in kinds if kind[0] in ("networks", "container")}
+    if not kinds:
+        return None
+    if len(kinds) > 1:
+        raise NetworkError("these containers can't be started at once", hint="start one after the other")
+    ((kind, name),) = kinds
+    if kind == "networks":
+        from buildkit_py.network.client import open_link
+
+        link = open_link(root)
+        return Home(link.user, link)
+    pid = _process_of(find_containers(root, [name.removeprefix("container:")])[0], name)
+    return Home(_open_namespace(pid, "user", name)) if pid else None
+
+
+def find_containers(root: str, names: Iterable[str]) -> list[Container | None]:
+    """Look containers up before a fork, when SQLite must not be open: its file is opened for this alone."""
+    from buildkit_py.database import Database
+    from buildkit_py.runtime.container import ContainerStore
+
+    db = Database(os.path.join(root, "index.db"))
+    try:
+        store = ContainerStore(root, db)
+        return [store.find(name) for name in names]
+    finally:
+        db.close()
+
+
+def _process_of(container: Container | None, name: str) -> int:
+    """The first process of ``container:NAME``; 0 where it is on the host's network.
+
+    Raises NotFoundError and NetworkError.
+    """
+    if container is None:
+        raise NotFoundError(f"no such container: {name.removeprefix('container:')}")
+    state = container.state()
+    if not state.live or not state.pid:
+        raise NetworkError(
+            f"the container {container.name} does not run", hint=f"`pybuild start {container.name}`"
+        )
+    known = record.load(container.path)
+    return 0 if known is None or known.mode == "host" else state.pid
+
+
+def _open_namespace(pid: int, kind: str, name: str) -> int:
+    try:
+        return os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise NetworkError(f"cannot open the network of {name}: {e.strerror}") from e
 
 
 class Connection:
-    """The network of one container that runs. To be closed when it has ended."""
+    """The network of one container. To be closed when it has ended."""
 
-    def __init__(
-        self, engine: Engine, container: str, request: Networking, network: Literal["host", "none", "private"]
-    ) -> None:
-        self._engine = engine
-        self._container = container
+    def __init__(self, directory: str, request: Networking, changed: bool) -> None:
+        self._directory = directory
         self._request = request
-        self._network = network
         self._forwarder: Forwarder | None = None
-        self._recorded = False
+        self._own = -1
+        self._network: Alone = "host"
+        self._resolv = ""
+        self._named = False
+        """Whether the name server in the container's namespace serves it."""
+        self._other: State | None = None
+        self._addresses: tuple[str, ...] = ()
+        self._state = record.State(changed=changed)
 
     @property
     def namespace(self) -> int:
         """The namespace that was made for the container; -1: its sandbox makes one, or shares ours."""
+        if self._own >= 0:
+            return self._own
         return self._forwarder.namespace if self._forwarder is not None else -1
 
-    def forward(self, ports: tuple[PortSpec, ...]) -> None:
-        """Make ``ports`` the machine's. Raises NetworkError for one that can't be had."""
-        from buildkit_py.network import forward
-        from buildkit_py.network.ports import listen
+    def alone(self, network: Alone, listeners: tuple[Listener, ...] = ()) -> None:
+        """A network that is nobody else's; in a new namespace with a forwarder where ports are published."""
+        self._network = network
+        self._resolv = resolv_text(network)
+        if listeners:
+            from buildkit_py.network import forward
 
-        listeners = listen(ports, lambda port, protocol: holder_of(self._engine, port, protocol))
-        self._forwarder = forward.start(listeners)
-        self.record(tuple(listener.port for listener in listeners))
+            self._forwarder = forward.start(listeners)
+        endpoints = (record.Endpoint("private"),) if network == "private" else ()
+        ports = tuple(listener.port for listener in listeners)
+        self._state = self._state._replace(mode=network, endpoints=endpoints, ports=ports)
 
-    def record(self, ports: tuple[object, ...] = ()) -> None:
-        from buildkit_py.network.record import Endpoint, State
+    def on_networks(
+        self,
+        wanted: list[tuple[Network, NetworkSpec]],
+        root: str,
+        container: tuple[str, str],
+        link: Link,
+        listeners: tuple[Listener, ...],
+        warn: Warn,
+    ) -> None:
+        """A place on each of these networks, for a container (its id and name). ``link`` is taken over."""
+        from buildkit_py.network import forward, names, namespace
+        from buildkit_py.network.lease import Lease
 
-        endpoints = (Endpoint("private"),) if self._network == "private" else ()
-        self._recorded = True
-        self._engine.container_networks.save(
-            self._container,
-            State(self._network, endpoints, ports),  # type: ignore[arg-type]
-        )
+        try:
+            self._own = namespace.create()
+            lease = Lease(root, link, self._directory, container, self._own, self._request.dns)
+            told = lease.attach([endpoint_message(network, spec) for network, spec in wanted])
+            for text in told["warnings"]:
+                warn(text)
+            asked = {n.id: (s.ip, s.mac, n.message()) for n, s in wanted}
+            endpoints = endpoints_of(told, lambda id: asked[id])
+            self._addresses = tuple(e.ip for e in endpoints)
+            self._network, self._named = "none", True
+            self._resolv = names_resolv(names.ADDRESS)
+            self._forwarder = forward.start(listeners, link.namespace, self._addresses[0], lease)
+        except BaseException:
+            link.close()
+            raise
+        ports = tuple(listener.port for listener in listeners)
+        self._state = self._state._replace(mode=endpoints[0].network, endpoints=endpoints, ports=ports)
+
+    def shared(self, engine: Engine, name: str) -> None:
+        """The network of another container, with the names that it has there. Raises NetworkError."""
+        container = engine.containers.get(name.removeprefix("container:"))
+        pid = _process_of(container, name)
+        if not pid:
+            self.alone("host")
+            return
+        self._own = _open_namespace(pid, "net", name)
+        self._network = "none"
+        self._other = record.load(container.path)
+        self._state = self._state._replace(mode=f"container:{container.id}")
 
     def fit(self, spec: SandboxSpec) -> SandboxSpec:
         """The sandbox's spec with its network and the names that it finds there."""
-        request, network = self._request, self._network
-        resolv = resolv_text(network)
-        if request.dns or request.dns_search or request.dns_options:
-            resolv = given_resolv_text(resolv, request.dns, request.dns_search, request.dns_options)
-        extra = with_gateway(request.extra_hosts, network)
+        request, other = self._request, self._other
+        if other is not None:
+            hosts, resolv, hostname = other.hosts, other.resolv_conf, other.hostname
+        else:
+            resolv, hostname = self._resolv, spec.hostname
+            if request.dns or request.dns_search or request.dns_options:
+                # On networks the name server in the container's namespace asks those of --dns.
+                servers = () if self._named else request.dns
+                resolv = given_resolv_text(resolv, servers, request.dns_search, request.dns_options)
+            extra = with_gateway(request.extra_hosts, shared=self._network == "host")
+            hosts = hosts_text(hostname, extra, addresses=self._addresses, domain=request.domainname)
+        self._state = self._state._replace(hosts=hosts, resolv_conf=resolv, hostname=hostname)
+        if self._state.mode != "host":
+            record.save(self._directory, self._state)
         return spec._replace(
-            network=network,
+            network=self._network,
+            hostname=hostname,
             domainname=request.domainname,
-            hosts=hosts_text(spec.hostname, extra, domain=request.domainname),
+            hosts=hosts,
             resolv_conf=resolv,
         )
 
     def close(self) -> None:
-        """Give the ports back. Safe to call twice."""
+        """Give ports and addresses back. Safe to call twice."""
         if self._forwarder is not None:
             self._forwarder.close()
             self._forwarder = None
-        if self._recorded:
-            self._engine.container_networks.ended(self._container)
-            self._recorded = False
+        if self._own >= 0:
+            os.close(self._own)
+            self._own = -1
 
 
-def mode_of(request: Networking) -> Literal["host", "none", "private"]:
-    """Raises UsageError for a network that isn't known."""
-    ports = bool(request.ports or request.publish_all)
-    name = request.networks[0].name if request.networks else "default"
-    if name in ("", "default"):
-        return "private" if ports else "host"
-    if name == "host":
-        return "host"
-    if name == "none":
-        return "none"
-    if name == "private":
-        return "private"
-    raise UsageError(f"unknown network {name!r}", hint="host, none and private are known")
+class Networks:
+    """A supervisor's part: the connections of one container, one for each start."""
 
+    def __init__(self, root: str, engine: Callable[[], Engine]) -> None:
+        self._root = root
+        self._engine = engine
+        self._link: Link | None = None
+        """Kept between two starts, so that the container finds the same holder again."""
 
-def connect(
-    engine: Engine, container: str, request: Networking, exposed: Iterable[str], warn: Callable[[str], None]
-) -> Connection:
-    """Connect a container that is about to start; ``exposed`` is its image's EXPOSE.
+    def connect(
+        self,
+        directory: str,
+        container: tuple[str, str],
+        request: Networking,
+        exposed: Iterable[str],
+        warn: Warn,
+    ) -> Connection:
+        """Connect a container (its id and name) that is about to start; ``exposed`` is its image's EXPOSE.
 
-    Only in a process with one thread. Raises NetworkError and UsageError.
-    """
-    network = mode_of(request)
-    ports = wanted_ports(request, exposed)
-    if network == "private" and not request.networks:
-        # Nobody asked for it by name: published ports work without a way out, too.
-        obstacle = private.obstacle()
-        if obstacle is not None:
-            network = "none"
-            warn(f"the container has no way out, its published ports alone: {obstacle.message}")
-    elif ports and network in ("host", "none"):
-        warn(f"the published ports are left out: the container's network is {network}")
-    connection = Connection(engine, container, request, network)
-    if ports and (network == "private" or not request.networks):
+        Only in a process with one thread. Raises NetworkError, NotFoundError and UsageError.
+        """
+        specs = record.specs(directory, request.networks)
+        connection = Connection(directory, request, specs != request.networks)
+        ports = wanted_ports(request, exposed)
+        kind = kind_of(specs)
         try:
-            connection.forward(ports)
+            if kind == "default":
+                self._by_default(connection, ports, warn)
+            elif kind == "private":
+                connection.alone("private", self._listen(ports))
+            elif kind == "container":
+                if ports or request.hostname or request.dns or request.extra_hosts:
+                    raise UsageError(
+                        "a container on another's network has that one's ports, names and servers",
+                        hint="give -p, --hostname, --dns and --add-host to the other one",
+                    )
+                connection.shared(self._engine(), specs[0].name)
+            elif kind == "networks":
+                wanted = [(network_of(self._engine(), spec.name), spec) for spec in specs]
+                link, listeners = self._new_link(), self._listen(ports)
+                connection.on_networks(wanted, self._root, container, link, listeners, warn)
+            else:
+                if ports:
+                    warn(f"the published ports are left out: the container's network is {kind}")
+                connection.alone("none" if kind == "none" else "host")
         except BaseException:
             connection.close()
             raise
-    elif request.networks:
-        connection.record()
-    return connection
+        return connection
+
+    def _new_link(self) -> Link:
+        from buildkit_py.network.client import open_link
+
+        if self._link is None or not self._link.holds():
+            kept = self._link
+            self._link = open_link(self._root, kept.namespace if kept is not None else -1)
+            if kept is not None:
+                kept.close()
+        return open_link(self._root)
+
+    def _listen(self, ports: tuple[PortSpec, ...]) -> tuple[Listener, ...]:
+        if not ports:
+            return ()
+        from buildkit_py.network.ports import listen
+
+        return listen(ports, lambda port, protocol: holder_of(self._engine(), port, protocol))
+
+    def _by_default(self, connection: Connection, ports: tuple[PortSpec, ...], warn: Warn) -> None:
+        """A private network where the machine can make one. Where not, published ports work without a way
+        out; without any the container shares the host's network, which is said once a store."""
+        obstacle = private.obstacle()
+        if obstacle is None:
+            connection.alone("private", self._listen(ports))
+        elif ports:
+            warn(f"the container has no way out, its published ports alone: {obstacle.message}")
+            connection.alone("none", self._listen(ports))
+        else:
+            folder = os.path.join(self._root, "network")
+            told = os.path.join(folder, "host-by-default")
+            if not os.path.exists(told):
+                warn(f"containers share the host's network here: {obstacle.message} ({obstacle.hint})")
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                os.close(os.open(told, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            connection.alone("host")
+
+
+def endpoint_message(network: Network, spec: NetworkSpec) -> dict[str, object]:
+    """A network and a container's place on it as the holder is told."""
+    return {
+        "network": network.message(),
+        "aliases": list(spec.aliases),
+        "ip": spec.ip,
+        "mac": spec.mac,
+    }
+
+
+def endpoints_of(told: Json, wanted: Callable[[str], tuple[str, str, Json]]) -> tuple[record.Endpoint, ...]:
+    """A container's places, from the holder's answer; ``wanted`` gives for a network's id the address and the
+    hardware address that were asked for, and the network as the holder is told."""
+    result = []
+    for place in told["endpoints"]:
+        ip, mac, definition = wanted(place["network_id"])
+        place["aliases"] = tuple(place["aliases"])
+        result.append(record.Endpoint(**place, wanted_ip=ip, wanted_mac=mac, definition=definition))
+    return tuple(result)
 
 
 def wanted_ports(request: Networking, exposed: Iterable[str]) -> tuple[PortSpec, ...]:
@@ -142,11 +370,12 @@ def wanted_ports(request: Networking, exposed: Iterable[str]) -> tuple[PortSpec,
     return ports
 
 
-def with_gateway(hosts: Pairs, network: str) -> Pairs:
-    """--add-host's pairs, ``host-gateway`` replaced by an address of this machine."""
+def with_gateway(hosts: Pairs, *, shared: bool) -> Pairs:
+    """--add-host's pairs, ``host-gateway`` replaced by an address of this machine; its loopback where the
+    network is shared."""
     if not any(address == "host-gateway" for _, address in hosts):
         return hosts
-    gateway = "127.0.0.1" if network == "host" else own_address()
+    gateway = "127.0.0.1" if shared else own_address()
     return tuple((name, gateway if address == "host-gateway" else address) for name, address in hosts)
 
 
@@ -154,15 +383,14 @@ def own_address() -> str:
     """The address by which this machine talks to others. Raises NetworkError where it has none."""
     sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
-        try:
-            # A datagram socket sends nothing when it is connected; it learns its route.
-            sock.connect(("192.0.2.1", 9))
-        except OSError as e:
-            raise NetworkError(
-                f"host-gateway: this machine has no address that a container could reach: {e.strerror}",
-                hint="give the address itself: --add-host NAME:ADDRESS",
-            ) from e
+        # A datagram socket sends nothing when it is connected; it learns its route.
+        sock.connect(("192.0.2.1", 9))
         return str(sock.getsockname()[0])
+    except OSError as e:
+        raise NetworkError(
+            f"host-gateway: this machine has no address that a container could reach: {e.strerror}",
+            hint="give the address itself: --add-host NAME:ADDRESS",
+        ) from e
     finally:
         sock.close()
 
@@ -170,7 +398,7 @@ def own_address() -> str:
 def holder_of(engine: Engine, port: int, protocol: str) -> str:
     """The name of the running container that has a host port, "" where none has."""
     for container in engine.containers.list():
-        state: State | None = engine.container_networks.load(container.id)
+        state = record.load(container.path)
         if state is None or not container.alive():
             continue
         if any((p.host, p.protocol) == (port, protocol) for p in state.ports):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from buildkit_py.runtime.config import Config
@@ -16,28 +15,33 @@ from buildkit_py.sandbox.spec import SandboxSpec
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
-    from buildkit_py.engine.networking import Connection
+    from buildkit_py.engine.networking import Connection, Networks
 
 
 class Resources:
     def __init__(self, root: str) -> None:
         self._root = root
+        self._engine: Engine | None = None
+        self._networks: Networks | None = None
         self._connection: Connection | None = None
 
-    @cached_property
-    def _engine(self) -> Engine:
+    def _open(self) -> Engine:
         from buildkit_py.engine import Engine
 
-        return Engine(self._root)
+        if self._engine is None:
+            self._engine = Engine(self._root)
+        return self._engine
 
     def set_up(
         self, directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]
     ) -> tuple[SandboxSpec, int]:
-        from buildkit_py.engine import networking
+        from buildkit_py.engine.networking import Networks
 
+        if self._networks is None:
+            self._networks = Networks(self._root, self._open)
         exposed = config.image_config.get("ExposedPorts") or ()
-        self._connection = networking.connect(
-            self._engine, config.id, config.request.networking, exposed, warn
+        self._connection = self._networks.connect(
+            directory, (config.id, config.name), config.request.networking, exposed, warn
         )
         spec = self._connection.fit(spec)
         if spec.runtime:
@@ -47,16 +51,16 @@ class Resources:
         return spec, self._connection.namespace
 
     def tear_down(self, directory: str, config: Config) -> str:
+        from buildkit_py.network import record
+
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        elif _has_network(config):
-            self._engine.container_networks.ended(config.id)
+        record.ended(directory)
         return _released(directory, config) if _grouped(config) else ""
 
     def removed(self, config: Config) -> None:
-        if _has_network(config):
-            self._engine.container_networks.remove(config.id)
+        """Nothing is kept outside of the container's directory."""
 
 
 _GROUP = "cgroup"
@@ -104,9 +108,3 @@ def _released(directory: str, config: Config) -> str:
     killed = group.oom_kills()
     group.remove()
     return limits.out_of_memory(config.request.limits) if killed else ""
-
-
-def _has_network(config: Config) -> bool:
-    """Whether the index knows of its networks."""
-    networking = config.request.networking
-    return bool(networking.networks or networking.ports or networking.publish_all)

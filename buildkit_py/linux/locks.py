@@ -44,6 +44,17 @@ def take_byte(fd: int, position: int) -> bool:
     return True
 
 
+def share(fd: int) -> bool:
+    """Take the lock together with others who share it; False where somebody has it alone."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError as e:
+        if e.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
 def wait(fd: int) -> None:
     """Take the lock alone, when it is free."""
     fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))

@@ -31,6 +31,9 @@ class Finding(NamedTuple):
     """Whether builds can't work without."""
 
 
+_SIOCBRADDBR = 0x89A0
+
+
 def probe(root: str) -> list[Finding]:
     """All findings for a store at ``root`` (which need not exist)."""
     trial = _in_child(lambda: _trials(root))
@@ -185,6 +188,7 @@ def _trials(root: str) -> list[Finding]:
     found = [Finding(name, True, f"builds run as {modes[identity.mode]}")]
     found.append(_try("overlay", lambda: _try_overlay(root)))
     found.append(_try("process namespace", _try_proc))
+    found.append(_try_networks())
     return found
 
 
@@ -251,6 +255,37 @@ def _try_proc() -> str:
     return "its own /proc can be mounted"
 
 
+def _try_networks() -> Finding:
+    """A bridge in a network namespace, and a rule by which containers on it reach the world. Last: this
+    process leaves the host's network."""
+    import fcntl
+    import socket
+    import subprocess
+
+    name = "networks"
+    try:
+        sc.unshare(sc.CLONE_NEWNET)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock.fileno(), _SIOCBRADDBR, b"trial\0")
+    except (SandboxError, OSError) as e:
+        return Finding(name, False, f"the kernel makes no bridge: {e}", required=False)
+    tool = userns.find("nft") or userns.find("iptables-restore")
+    if not tool:
+        detail = "without a way out: nft and iptables are missing"
+        return Finding(name, False, detail, f"{PACKAGES} nftables", required=False)
+    nft = tool.endswith("nft")
+    rule = (
+        "table ip t { chain c { type nat hook postrouting priority 100; oifname x masquerade; }; }\n"
+        if nft
+        else "*nat\n-A POSTROUTING -o x -j MASQUERADE\nCOMMIT\n"
+    )
+    done = subprocess.run([tool, "-f", "-"] if nft else [tool], input=rule.encode(), capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
+        return Finding(name, False, f"without a way out: {os.path.basename(tool)}: {said}", required=False)
+    return Finding(name, True, f"with a way out by {os.path.basename(tool)}")
+
+
 # seccomp, network, cgroups
 
 
@@ -271,7 +306,7 @@ def network_findings() -> list[Finding]:
     program = Finding(
         "private network",
         bool(tools),
-        ", ".join(tools) or "neither slirp4netns nor pasta: --network=host and none work",
+        ", ".join(tools) or "neither slirp4netns nor pasta: containers share the host's network",
         "" if tools else f"{PACKAGES} slirp4netns",
         required=False,
     )

@@ -5,6 +5,9 @@ that it makes itself is an inner one: what is accepted on the one side is connec
 no program, device or firewall rule is needed. Streams are moved by splice(2), without a copy in between.
 The container sees the connection come from an address of its own network.
 
+For a container on networks it also keeps the connection to the network holder: the container comes off its
+networks when the forwarder ends, and where the holder dies, the forwarder has another one take over.
+
 It ends with the process that started it, and when that closes its end of the socket between them.
 """
 
@@ -24,6 +27,7 @@ from typing import Any, NoReturn
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import forked
 from buildkit_py.linux import syscalls as sc
+from buildkit_py.network.lease import Lease
 from buildkit_py.network.ports import Listener
 
 _CHUNK = 1 << 20
@@ -55,16 +59,18 @@ class Forwarder:
         self._pid = -1
 
 
-def start(listeners: Sequence[Listener], namespace: int = -1, target: str = "") -> Forwarder:
+def start(
+    listeners: Sequence[Listener], namespace: int = -1, target: str = "", lease: Lease | None = None
+) -> Forwarder:
     """Carry what arrives at ``listeners`` (they are taken over) into a namespace, by default a new one.
 
     ``target`` is the container's address; "": that of the namespace's device eth0, its loopback where it
-    has none. Only in a process with one thread. Raises SandboxError.
+    has none. ``lease`` is taken over, too. Only in a process with one thread. Raises SandboxError.
     """
     mine, other = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     pid, pidfd = sc.clone(sc.CLONE_NEWNET if namespace < 0 else 0)
     if pid == 0:
-        _main(other, listeners, namespace, target)
+        _main(other, listeners, namespace, target, lease)
     os.close(pidfd)
     other.close()
     try:
@@ -77,21 +83,32 @@ def start(listeners: Sequence[Listener], namespace: int = -1, target: str = "") 
         raise SandboxError(f"cannot open the network namespace: {e.strerror}", call="open") from e
     for listener in listeners:
         listener.sock.close()
+    if lease is not None:
+        lease.link.close()
     return Forwarder(pid, mine, inside)
 
 
-def _main(link: _socket.socket, listeners: Sequence[Listener], namespace: int, target: str) -> NoReturn:
+def _main(
+    link: _socket.socket,
+    listeners: Sequence[Listener],
+    namespace: int,
+    target: str,
+    lease: Lease | None,
+) -> NoReturn:
     try:
         keep = [link.fileno(), *(listener.sock.fileno() for listener in listeners)]
         if namespace >= 0:
             keep.append(namespace)
+        if lease is not None:
+            keep += lease.descriptors()
         forked.settle(keep)
         if namespace >= 0:
             sc.setns(namespace, sc.CLONE_NEWNET)
-            os.close(namespace)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        Loop(link, listeners, target).run()
+        if lease is not None:
+            lease.keep()
+        Loop(link, listeners, target, lease).run()
     finally:
         os._exit(0)
 
@@ -189,8 +206,11 @@ class _Client:
 class Loop:
     """All that one forwarder does, in one thread."""
 
-    def __init__(self, link: _socket.socket, listeners: Sequence[Listener], target: str) -> None:
+    def __init__(
+        self, link: _socket.socket, listeners: Sequence[Listener], target: str, lease: Lease | None = None
+    ) -> None:
         self._link = link
+        self._lease = lease
         self._listeners = {listener.sock.fileno(): listener for listener in listeners}
         self._target = target
         self._streams: dict[int, _Stream] = {}
@@ -200,6 +220,8 @@ class Loop:
         self._epoll.register(link.fileno(), select.EPOLLIN)
         for fd in self._listeners:
             self._epoll.register(fd, select.EPOLLIN)
+        if lease is not None:
+            self._epoll.register(lease.fileno(), select.EPOLLIN)
 
     def run(self) -> None:
         again: set[_Stream] = set()
@@ -209,7 +231,9 @@ class Loop:
             for fd, _ in ready:
                 if fd == self._link.fileno():
                     return
-                if fd in self._listeners:
+                if self._lease is not None and fd == self._lease.fileno():
+                    self._renew(self._lease)
+                elif fd in self._listeners:
                     self._take(self._listeners[fd])
                 elif fd in self._streams:
                     turn.add(self._streams[fd])
@@ -220,6 +244,15 @@ class Loop:
                     again.add(stream)
             if self._clients:
                 self._forget()
+
+    def _renew(self, lease: Lease) -> None:
+        """The holder is gone: have another one take the container up, with the address that it had."""
+        self._epoll.unregister(lease.fileno())
+        if lease.renew():
+            self._epoll.register(lease.fileno(), select.EPOLLIN)
+        else:
+            lease.link.close()
+            self._lease = None
 
     def _take(self, listener: Listener) -> None:
         if listener.port.protocol == "udp":

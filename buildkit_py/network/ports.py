@@ -12,20 +12,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from buildkit_py.errors import NetworkError
+from buildkit_py.network.record import Published
 from buildkit_py.request import PortSpec
 from buildkit_py.tuples import NamedTuple
 
 _TRIES = 32
 _BACKLOG = 4096
-
-
-class Published(NamedTuple):
-    """A port of a container that is one of this machine's. ``host_ip`` is never empty."""
-
-    container: int
-    protocol: str
-    host_ip: str
-    host: int
 
 
 class Listener(NamedTuple):

@@ -31,15 +31,18 @@ def program() -> str:
     return ""
 
 
-def connect(namespace: int) -> int:
+def connect(namespace: int, *, device: str = "eth0", exit_fd: int = -1) -> int:
     """Connect a network namespace (its descriptor); the pid of the program that does so, a child.
+
+    ``device`` is what it is called there. ``exit_fd``: the reading end of a pipe; the program ends when the
+    other end is closed (pasta: when this process ends).
 
     SandboxError where it can't be: with the command that mends it.
     """
     error = obstacle()
     if error is not None:
         raise error
-    return _start(program(), namespace)
+    return _start(program(), namespace, device, exit_fd)
 
 
 def obstacle() -> SandboxError | None:
@@ -59,23 +62,29 @@ def obstacle() -> SandboxError | None:
     return None
 
 
-def _arguments(path: str, namespace: int, ready: int) -> list[str]:
+def _arguments(path: str, namespace: int, device: str, ready: int, exit_fd: int) -> list[str]:
     target = f"/proc/self/fd/{namespace}"
     if os.path.basename(path) == "slirp4netns":
         options = "--configure --mtu=65520 --disable-host-loopback --enable-sandbox --netns-type=path"
-        return [path, *options.split(), f"--ready-fd={ready}", target, "eth0"]
-    options = "--config-net --foreground --quiet --ns-ifname eth0 --no-map-gw -t none -u none -T none -U none"
-    return [path, *options.split(), "--dns-forward", SLIRP_NAMESERVER, "--netns", target]
+        ends = [f"--exit-fd={exit_fd}"] if exit_fd >= 0 else []
+        return [path, *options.split(), *ends, f"--ready-fd={ready}", target, device]
+    options = "--config-net --foreground --quiet --no-map-gw -t none -u none -T none -U none"
+    # It has no --exit-fd. setpriv(1) has the kernel kill it.
+    mortal = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"] if exit_fd >= 0 else []
+    rest = ["--ns-ifname", device, "--dns-forward", SLIRP_NAMESERVER, "--netns", target]
+    return [*mortal, path, *options.split(), *rest]
 
 
-def _start(path: str, namespace: int) -> int:
+def _start(path: str, namespace: int, device: str, exit_fd: int) -> int:
     ready_r, ready_w = os.pipe()
     said_r, said_w = os.pipe()
     try:
-        for fd in (namespace, ready_w):
-            os.set_inheritable(fd, True)
+        for fd in (namespace, ready_w, exit_fd):
+            if fd >= 0:
+                os.set_inheritable(fd, True)
         streams = [(os.POSIX_SPAWN_DUP2, said_w, 1), (os.POSIX_SPAWN_DUP2, said_w, 2)]
-        pid = os.posix_spawn(path, _arguments(path, namespace, ready_w), _ENV, file_actions=streams)
+        arguments = _arguments(path, namespace, device, ready_w, exit_fd)
+        pid = os.posix_spawn(arguments[0], arguments, _ENV, file_actions=streams)
         os.set_inheritable(ready_w, False)
         os.close(ready_w)
         os.close(said_w)

@@ -71,6 +71,12 @@ def given_resolv_text(
     return "".join(f"{line}\n" for line in [*kept, *(f"nameserver {s}" for s in servers or present)])
 
 
+def names_resolv(server: str) -> str:
+    """The resolv.conf of a container on networks: the host's domains, our name server."""
+    text = given_resolv_text(resolv_text("host"), (server,), (), ())
+    return text if "options" in text else text + "options ndots:0\n"
+
+
 def nameservers(text: str) -> list[str]:
     """The servers that a resolv.conf(5) names."""
     return _split(text)[1]

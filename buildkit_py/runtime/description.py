@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from buildkit_py.network import description as networks
+from buildkit_py.network import record
 from buildkit_py.request import MountSpec
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
@@ -60,7 +62,9 @@ def document(container: Container, config: Config, state: State, root: str) -> d
             "StopSignal": request.stop_signal or image.get("StopSignal") or "SIGTERM",
             "StopTimeout": request.stop_timeout,
         },
-        "NetworkSettings": {"Ports": {}, "Networks": {}},
+        "NetworkSettings": networks.settings(
+            record.load(container.path), image.get("ExposedPorts") or (), config.id
+        ),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, Literal
+from typing import Any
 
 from buildkit_py.errors import PybuildError, UsageError
 from buildkit_py.linux import caps
@@ -124,7 +124,7 @@ def device_mounts(host: str, inside: str, permissions: str) -> list[SandboxMount
     return [SandboxMount("bind", inside, source=path, readonly=False)]
 
 
-def check_sysctls(asked: Isolation, network: Literal["host", "none", "private"]) -> None:
+def check_sysctls(asked: Isolation, network: str) -> None:
     """Raises UsageError for a setting that is not the container's own."""
     for name, _ in asked.sysctls:
         own = "" if name.startswith("net.") else "ipc" if _of_ipc(name) else "none"

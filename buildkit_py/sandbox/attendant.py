@@ -85,6 +85,11 @@ def _report(conn: _socket.socket, error: BaseException) -> None:
 def ask(link: _socket.socket, message: wire.Message, fd: int) -> None:
     """From the sandbox's side: hand over a descriptor with a request, wait until it is served."""
     wire.send(link, message, (fd,))
+    await_answer(link)
+
+
+def await_answer(link: _socket.socket) -> None:
+    """Wait until the oldest request is served. Raises SandboxError where it could not be."""
     answer, _ = wire.receive(link)
     if answer is None:
         raise SandboxError("the process beside the sandbox has died", call="attendant")
@@ -93,10 +98,10 @@ def ask(link: _socket.socket, message: wire.Message, fd: int) -> None:
         raise SandboxError(text, call=call, errno=number, hint=hint)
 
 
-def ask_for_network(link: _socket.socket) -> None:
-    """Have this process's network namespace connected."""
+def request_network(link: _socket.socket) -> None:
+    """Have this process's network namespace connected; await_answer tells when it is."""
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        ask(link, ("network",), namespace)
+        wire.send(link, ("network",), (namespace,))
     finally:
         os.close(namespace)

@@ -100,7 +100,8 @@ def _by_runtime(
     if settings.mode != "root":
         process.enter_cgroups(spec)
     if spec.network != "host":
-        _own_network(spec, link, namespace)
+        _begin_network(spec, link, namespace)
+        _finish_network(spec, link)
     return foreign.run(conn, spec, mode=settings.mode, base_stub=settings.base_stub)
 
 
@@ -120,7 +121,7 @@ def prepare(
     process.set_oom_score(spec)
     process.enter_cgroups(spec)
     if spec.network != "host":
-        _own_network(spec, link, namespace)
+        _begin_network(spec, link, namespace)
     if "uts" not in spec.host:
         sc.sethostname(spec.hostname)
         if spec.domainname:
@@ -129,6 +130,7 @@ def prepare(
     top = builder.build()
     if builder.stubs or builder.stub_layer:
         wire.send(conn, ("made", builder.stub_layer, [tuple(s) for s in builder.stubs]))
+    _finish_network(spec, link)
     root.enter(top)
     process.reopen_terminal(spec)
     process.go_to(spec.cwd)
@@ -147,18 +149,25 @@ def _die_with_the_starter() -> None:
     sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _own_network(spec: SandboxSpec, link: _socket.socket | None, namespace: int) -> None:
+def _begin_network(spec: SandboxSpec, link: _socket.socket | None, namespace: int) -> None:
+    """Enter the network namespace. A private one is connected while the root is built."""
     if namespace >= 0:
         sc.setns(namespace, sc.CLONE_NEWNET)
     else:
         sc.unshare(sc.CLONE_NEWNET)
-    if spec.network == "private" and link is not None:
-        attendant.ask_for_network(link)
-        if not devices.wait_for("eth0", 10):
-            raise SandboxError(
-                "the private network did not come up", call="eth0", hint="use the host's: --network=host"
-            )
     devices.bring_up()
+    if spec.network == "private" and link is not None:
+        attendant.request_network(link)
+
+
+def _finish_network(spec: SandboxSpec, link: _socket.socket | None) -> None:
+    if spec.network != "private" or link is None:
+        return
+    attendant.await_answer(link)
+    if not devices.wait_for("eth0", 10):
+        raise SandboxError(
+            "the private network did not come up", call="eth0", hint="use the host's: --network=host"
+        )
 
 
 def _report(conn: _socket.socket, message: str, call: str, number: int, hint: str) -> None:

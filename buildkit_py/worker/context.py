@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from buildkit_py.source.image import Layer
     from buildkit_py.source.remote import Remote
     from buildkit_py.source.temporary import TemporaryDirectory
+    from buildkit_py.worker.network import JoinedNetwork
     from buildkit_py.worker.selection import Selection
     from buildkit_py.worker.ssh import Agents
 
@@ -129,6 +130,7 @@ class BuildContext:
         open_local: Callable[[str, tuple[str, ...]], LocalContext],
         open_inline: Callable[[tuple[tuple[str, str, int], ...]], Tree],
         network: Literal["host", "private"] = "host",
+        joined: JoinedNetwork | None = None,
         secrets: Mapping[str, Secret] | None = None,
         starting: Callable[[Node, Key, Sequence[Result]], None] = lambda node, key, results: None,
         committed: Callable[[Digest, SnapshotID | None], None] = lambda node, snapshot: None,
@@ -143,6 +145,8 @@ class BuildContext:
         self.images = images
         self.secrets = dict(secrets or {})
         self.network = network
+        self.joined = joined
+        """The network of the user's that steps are on, in the place of ``network``."""
         self.open_inline = open_inline
         self.selections: dict[tuple[Digest, int], Selection] = {}
         self.keys: dict[Digest, Digest] = {}

@@ -39,15 +39,19 @@ def run_step(
     parent = results[0] if op.base else None
     with ExitStack() as stack:
         spec = _spec(ctx, op, node, ctx.snapshots.tree(parent), results, stack)
+        namespace = -1
+        if ctx.joined is not None and op.network == "default":
+            spec, namespace = ctx.joined.enter(spec, op.extra_hosts, stack)
         if ctx.overlay:
             spec = spec._replace(layers=ctx.snapshots.layers(parent), upper=staged.fs, work=staged.work)
-            return _run_logged(ctx, spec, staged, node.digest, emit)
-        return _run_copied(ctx, spec, parent, staged, node.digest, emit)
+            return _run_logged(ctx, spec, namespace, staged, node.digest, emit)
+        return _run_copied(ctx, spec, namespace, parent, staged, node.digest, emit)
 
 
 def _run_copied(
     ctx: BuildContext,
     spec: SandboxSpec,
+    namespace: int,
     parent: SnapshotID | None,
     staged: Staged,
     vertex: str,
@@ -61,7 +65,7 @@ def _run_copied(
     os.mkdir(root, 0o755)
     try:
         recorded = materialise(ctx.snapshots.tree(parent), root)
-        status, tail = _run_logged(ctx, spec._replace(tree=root), staged, vertex, emit)
+        status, tail = _run_logged(ctx, spec._replace(tree=root), namespace, staged, vertex, emit)
         if status == 0:
             capture(root, recorded, staged)
         return status, tail
@@ -82,7 +86,7 @@ def _spec(
     mounts, secret_env = sandbox_mounts(ctx, node, results, stack)
     env.update(secret_env)
     hostname = op.hostname or "buildkitsandbox"
-    network = "none" if op.network == "none" else ctx.network
+    network = op.network if op.network != "default" else ctx.network
     return SandboxSpec(
         layers=(),
         upper="",
@@ -108,7 +112,7 @@ def _spec(
 
 
 def _run_logged(
-    ctx: BuildContext, spec: SandboxSpec, staged: Staged, vertex: str, emit: Emit
+    ctx: BuildContext, spec: SandboxSpec, namespace: int, staged: Staged, vertex: str, emit: Emit
 ) -> tuple[int, tuple[str, ...]]:
     """Run the sandbox within the build's limits, with stdout and stderr as log events; return its exit
     status and last lines.
@@ -118,7 +122,7 @@ def _run_logged(
     name = f"build-{os.getpid()}-{next(_numbers)}"
     spec, group, _ = limits.apply(spec, ctx.limits, name, ctx.identity.mode)
     try:
-        status, tail = _run_in(ctx, spec, staged, vertex, emit)
+        status, tail = _run_in(ctx, spec, namespace, staged, vertex, emit)
         if status != 0 and group.oom_kills():
             tail = (*tail, limits.out_of_memory(ctx.limits))
         return status, tail
@@ -127,13 +131,13 @@ def _run_logged(
 
 
 def _run_in(
-    ctx: BuildContext, spec: SandboxSpec, staged: Staged, vertex: str, emit: Emit
+    ctx: BuildContext, spec: SandboxSpec, namespace: int, staged: Staged, vertex: str, emit: Emit
 ) -> tuple[int, tuple[str, ...]]:
     out_r, out_w = os.pipe()
     err_r, err_w = os.pipe()
     null = os.open(os.devnull, os.O_RDONLY)
     try:
-        running = ctx.launcher.run(spec, stdin=null, stdout=out_w, stderr=err_w)
+        running = ctx.launcher.run(spec, stdin=null, stdout=out_w, stderr=err_w, namespace=namespace)
     except BaseException:
         os.close(out_r)
         os.close(err_r)

@@ -1,0 +1,58 @@
+"""``pybuild network create``"""
+
+from __future__ import annotations
+
+import re
+
+from buildkit_py.cli import values
+from buildkit_py.cli.command import Args, Argument, Command, flag, option
+from buildkit_py.errors import UsageError
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+
+
+def run(args: Args) -> int:
+    name = args.text("name")
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name}' can't be a network's name", hint="letters, digits, and - _ . after the first one"
+        )
+    if args.text("driver") not in ("", "bridge"):
+        raise UsageError(f"--driver: '{args.text('driver')}' is not known", hint="bridge is")
+    if args.flag("ipv6"):
+        raise UsageError("--ipv6: networks have IPv4 addresses only")
+    labels = values.pairs(args.texts("labels"), "--label")
+    from buildkit_py.engine import Engine
+
+    engine = Engine()
+    try:
+        network = engine.networks.create(
+            name,
+            subnet=args.text("subnet"),
+            gateway=args.text("gateway"),
+            ip_range=args.text("ip_range"),
+            internal=args.flag("internal"),
+            labels=dict(labels),
+        )
+    finally:
+        engine.close()
+    print(network.id)
+    return 0
+
+
+COMMAND = Command(
+    "network create",
+    "Make a network, on which containers find each other by name.",
+    (
+        option("-d", "--driver", metavar="DRIVER", help="Docker's option: bridge alone is known"),
+        option("--gateway", metavar="ADDRESS", help="The network's own address; by default its first"),
+        flag("--internal", help="Without a way out"),
+        option("--ip-range", metavar="CIDR", help="The part of the subnet that containers are given"),
+        flag("--ipv6", help="Refused: networks have IPv4 addresses only", hidden=True),
+        option("--label", name="labels", multiple=True, metavar="KEY=VALUE", help="Set a label"),
+        option("--subnet", metavar="CIDR", help="Its addresses, as 10.90.0.0/24; by default free ones"),
+        Argument("name", metavar="NAME"),
+    ),
+    run,
+    examples=("pybuild network create --subnet 10.90.0.0/24 shop",),
+)

@@ -1,0 +1,573 @@
+"""The network holder: one process for each user and store, while containers are on networks.
+
+It has a network namespace of its own, R (for an ordinary user in a user namespace of its own, N, which the
+containers on networks join). R holds a bridge for each network; a container's namespace has one end of a
+pair of virtual devices, the bridge the other. What leaves R for the world goes through slirp4netns or
+pasta; what may pass is said by the packet filter of R. Nothing of the host's own network is touched, and
+with the holder all of it is gone.
+
+The holder's main thread stays in the host's network: it talks to the clients, starts slirp4netns and passes
+on what containers ask of name servers. A second thread lives in R and does what has to be done there.
+
+A client is a connection to the socket ``network/holder`` in the store. A container stays attached as long as
+the connection that attached it is open, so it comes off its networks when the process that runs it dies,
+however it dies. The holder ends with its last connection, under the lock ``network/lock``.
+
+Messages are JSON in packets, with descriptors beside them; ``op`` says what is asked for:
+
+    hello                                       the namespaces N (of a user) and R
+    attach {container, name, endpoints, dns}    with the container's network namespace
+    connect {container, endpoint}               one more network for a container that is attached
+    disconnect {container, network}
+    rename {container, name}
+    state
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from buildkit_py.errors import NetworkError, PybuildError
+from buildkit_py.linux import forked
+from buildkit_py.linux import syscalls as sc
+from buildkit_py.network import devices, filter, names, private
+from buildkit_py.network.netlink import Netlink
+
+T = TypeVar("T")
+Json = dict[str, Any]
+PACKET = 128 << 10
+
+
+class Inside:
+    """The thread that lives in R. Calling this runs a function there and gives its result."""
+
+    def __init__(self, adopted: int) -> None:
+        import _thread
+        from queue import SimpleQueue
+
+        self._tasks: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        _thread.start_new_thread(self._live, ())
+        self.namespace = self(lambda: self._enter(adopted))
+
+    def __call__(self, work: Callable[[], T]) -> T:
+        self._tasks.put(work)
+        result, error = self._results.get()
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+    def _live(self) -> None:
+        while True:
+            work = self._tasks.get()
+            try:
+                self._results.put((work(), None))
+            except BaseException as e:
+                self._results.put((None, e))
+
+    @staticmethod
+    def _enter(adopted: int) -> int:
+        if adopted < 0:
+            sc.unshare(sc.CLONE_NEWNET)
+        else:
+            sc.setns(adopted, sc.CLONE_NEWNET)
+        with Netlink() as netlink:
+            netlink.set_up("lo")
+            for name in netlink.links():
+                # What a holder that died left: the containers will be plugged in anew.
+                if name.startswith(("pb", "v")):
+                    netlink.remove(name)
+            _wait_until(lambda: not netlink.index(filter.UPLINK))
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Place:
+    """A container's place on one network."""
+
+    def __init__(self, device: str, peer: str, ip: str, mac: str, aliases: tuple[str, ...]) -> None:
+        self.device = device
+        """In R."""
+        self.peer = peer
+        """In the container."""
+        self.ip = ip
+        self.mac = mac
+        self.aliases = aliases
+
+
+class Bridge:
+    """A network that containers are on."""
+
+    def __init__(self, network: Json) -> None:
+        import ipaddress
+
+        self.id: str = network["id"]
+        self.name: str = network["name"]
+        self.device = f"pb{self.id[:10]}"
+        self.gateway: str = network["gateway"]
+        self.internal: bool = network["internal"]
+        self.subnet = ipaddress.IPv4Network(network["subnet"])
+        self._range = ipaddress.IPv4Network(network["ip_range"] or network["subnet"])
+        self._last = int(self._range[0])
+        self.used: dict[str, str] = {}
+        """The container that has an address."""
+
+    def take(self, container: str, wanted: str) -> str:
+        """An address for a container. Raises NetworkError."""
+        ip = self._wanted(wanted) if wanted else self._next()
+        self.used[ip] = container
+        return ip
+
+    def _wanted(self, wanted: str) -> str:
+        import ipaddress
+
+        address = ipaddress.ip_address(wanted)
+        ends = (self.subnet.network_address, self.subnet.broadcast_address)
+        if address not in self.subnet or address in ends or str(address) == self.gateway:
+            raise NetworkError(
+                f"{wanted} can't be a container's address on {self.name}, which is {self.subnet}"
+            )
+        if wanted in self.used:
+            raise NetworkError(f"{wanted} is taken on the network {self.name}")
+        return wanted
+
+    def _next(self) -> str:
+        """The one after that given last, so that an address isn't another's at once."""
+        import ipaddress
+
+        first, count = int(self._range[0]), self._range.num_addresses
+        ends = (int(self.subnet[0]), int(self.subnet[-1]))
+        for step in range(1, count + 1):
+            number = first + (self._last - first + step) % count
+            text = str(ipaddress.IPv4Address(number))
+            if number not in ends and text != self.gateway and text not in self.used:
+                self._last = number
+                return text
+        raise NetworkError(f"the network {self.name} has no free address: {self._range} is full")
+
+
+class Container:
+    """A container that is attached; what its name server knows (names.Scope)."""
+
+    def __init__(self, holder: Holder, message: Json, namespace: int) -> None:
+        self._holder = holder
+        self.id: str = message["container"]
+        self.name: str = message["name"]
+        self.namespace = namespace
+        self.places: dict[str, Place] = {}
+        """By network id."""
+        self.dns: list[str] = message.get("dns") or []
+        self.sockets: list[socket.socket] = []
+        self.route = ""
+        """The gateway of its default route."""
+
+    def names(self, network: str) -> set[str]:
+        return {self.name.lower(), self.id[:12], *(a.lower() for a in self.places[network].aliases)}
+
+    def lookup(self, name: str) -> list[str] | None:
+        found = []
+        for network in list(self.places):
+            for other in self._holder.members(network):
+                if name in other.names(network):
+                    found.append(other.places[network].ip)
+        return found or None
+
+    def reverse(self, address: str) -> str:
+        for network in list(self.places):
+            for other in self._holder.members(network):
+                if other.places[network].ip == address:
+                    return f"{other.name}.{self._holder.bridges[network].name}"
+        return ""
+
+    def servers(self) -> list[str]:
+        if all(self._holder.bridges[n].internal for n in list(self.places)):
+            return []
+        return self.dns or self._holder.host_servers.get()
+
+
+class Holder:
+    def __init__(self, folder: str, adopted: int) -> None:
+        self._folder = folder
+        self._listener = _bind(folder)
+        self._user = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        self._epoll = select.epoll()
+        self._calls: dict[int, Callable[[], None]] = {}
+        self._clients: dict[int, socket.socket] = {}
+        self._leases: dict[int, list[str]] = {}
+        """Containers by the connection that attached them."""
+        self._containers: dict[str, Container] = {}
+        self.bridges: dict[str, Bridge] = {}
+        self.host_servers = names.HostServers()
+        self._inside = Inside(adopted)
+        self._exit_r, self._exit_w = os.pipe2(os.O_CLOEXEC)
+        self._uplink = 0
+        self._filtered = False
+        self._resolver = names.Resolver(self._watch, self._unwatch)
+        self._watch(self._listener.fileno(), self._accept)
+
+    # The loop.
+
+    def run(self) -> NoReturn:
+        while True:
+            patience = self._resolver.patience()
+            for fd, _ in self._epoll.poll(patience if patience >= 0 else None):
+                call = self._calls.get(fd)
+                if call is not None:
+                    call()
+            self._resolver.give_up()
+            self._reap()
+            if not self._clients and self._begun:
+                self._end()
+
+    _begun = False
+
+    def _watch(self, fd: int, call: Callable[[], None]) -> None:
+        self._calls[fd] = call
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        del self._calls[fd]
+        self._epoll.unregister(fd)
+
+    def _reap(self) -> None:
+        """slirp4netns may have died: the next container that needs it has it started again."""
+        try:
+            while True:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid == self._uplink:
+                    self._uplink = 0
+        except ChildProcessError:
+            self._uplink = 0
+
+    def _end(self) -> None:
+        """End, unless somebody comes just now. Whoever starts a holder has the lock."""
+        lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Its holder is about to connect.
+            os.close(lock)
+            return
+        self._accept()
+        if self._clients:
+            os.close(lock)
+            return
+        os.unlink(os.path.join(self._folder, "holder"))
+        if self._uplink:
+            os.kill(self._uplink, signal.SIGKILL)
+        os._exit(0)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            self._begun = True
+            self._clients[client.fileno()] = client
+            self._watch(client.fileno(), lambda client=client: self._serve(client))  # type: ignore[misc]
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(client, PACKET, 4, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            data, fds = b"", []
+        if not data:
+            self._leave(client)
+            return
+        given = tuple[int, ...]()
+        try:
+            message = json.loads(data)
+            answer, given = self._answer(client, message, fds)
+        except PybuildError as e:
+            answer = {"error": e.message, "hint": e.hint}
+        except Exception as e:
+            answer = {"error": f"{type(e).__name__}: {e}"}
+        finally:
+            for fd in fds:
+                os.close(fd)
+        try:
+            socket.send_fds(client, [json.dumps(answer).encode()], given, socket.MSG_NOSIGNAL)
+        except OSError:
+            self._leave(client)
+
+    def _leave(self, client: socket.socket) -> None:
+        fd = client.fileno()
+        if fd not in self._clients:
+            return
+        for container in self._leases.pop(fd, []):
+            self._release(self._containers[container])
+        del self._clients[fd]
+        self._unwatch(fd)
+        client.close()
+
+    def _answer(self, client: socket.socket, message: Json, fds: list[int]) -> tuple[Json, tuple[int, ...]]:
+        op = message["op"]
+        if op == "hello":
+            return {"pid": os.getpid()}, (self._inside.namespace, self._user)
+        if op == "attach":
+            return self._attach(client, message, os.dup(fds[0])), ()
+        if op == "state":
+            return {"containers": [self._told(c) for c in self._containers.values()]}, ()
+        container = self._containers.get(message["container"])
+        if container is None:
+            raise NetworkError(f"the container {message['container'][:12]} is on no network")
+        if op == "connect":
+            warnings = self._join(container, message["endpoint"])
+            self._set_route(container)
+            return {**self._told(container), "warnings": warnings}, ()
+        if op == "disconnect":
+            self._part(container, message["network"])
+            self._set_route(container)
+            return self._told(container), ()
+        if op == "rename":
+            container.name = message["name"]
+            return {}, ()
+        raise NetworkError(f"the network holder does not know {op!r}: it is an older pybuild's")
+
+    # Containers.
+
+    def members(self, network: str) -> list[Container]:
+        return [c for c in list(self._containers.values()) if network in c.places]
+
+    def _told(self, container: Container) -> Json:
+        endpoints = [
+            {
+                "network": self.bridges[network].name,
+                "network_id": network,
+                "ip": place.ip,
+                "prefix": self.bridges[network].subnet.prefixlen,
+                "gateway": self.bridges[network].gateway,
+                "mac": place.mac,
+                "aliases": place.aliases,
+            }
+            for network, place in container.places.items()
+        ]
+        return {"container": container.id, "name": container.name, "endpoints": endpoints}
+
+    def _attach(self, client: socket.socket, message: Json, namespace: int) -> Json:
+        container = Container(self, message, namespace)
+        if container.id in self._containers:
+            os.close(namespace)
+            raise NetworkError(f"the container {container.name} is attached already")
+        self._containers[container.id] = container
+        warnings: list[str] = []
+        try:
+            for endpoint in message["endpoints"]:
+                warnings += self._join(container, endpoint)
+            self._set_route(container)
+            self._serve_names(container)
+        except BaseException:
+            self._release(container)
+            raise
+        self._leases.setdefault(client.fileno(), []).append(container.id)
+        return {**self._told(container), "warnings": warnings}
+
+    def _release(self, container: Container) -> None:
+        """Take a container off everything. What went with its namespace already is well."""
+        for sock in container.sockets:
+            self._unwatch(sock.fileno())
+            sock.close()
+        for network in list(container.places):
+            self._part(container, network)
+        self._containers.pop(container.id, None)
+        os.close(container.namespace)
+
+    def _join(self, container: Container, endpoint: Json) -> list[str]:
+        """Put a container on a network; what is to be said of that."""
+        network = endpoint["network"]
+        if network["id"] in container.places:
+            raise NetworkError(f"the container {container.name} is on {network['name']} already")
+        bridge = self.bridges.get(network["id"]) or Bridge(network)
+        ip = bridge.take(container.id, endpoint.get("ip") or "")
+        taken = {place.peer for place in container.places.values()}
+        peer = next(name for n in range(256) if (name := f"eth{n}") not in taken)
+        mac = endpoint.get("mac") or "02:42:" + ":".join(f"{int(part):02x}" for part in ip.split("."))
+        device = f"v{container.id[:8]}{network['id'][:5]}"
+        new = bridge.id not in self.bridges
+        self.bridges[bridge.id] = bridge
+        container.places[bridge.id] = Place(device, peer, ip, mac, tuple(endpoint.get("aliases") or ()))
+        try:
+            self._inside(lambda: _plug(bridge, new, device, peer, mac, ip, container.namespace))
+            return self._open_up(bridge) if new or not self._uplink else []
+        except BaseException:
+            self._part(container, bridge.id)
+            raise
+
+    def _part(self, container: Container, network: str) -> None:
+        place = container.places.get(network)
+        if place is None:
+            raise NetworkError(f"the container {container.name} is not on that network")
+        bridge = self.bridges[network]
+        self._inside(lambda: _unplug(place.device))
+        del container.places[network]
+        bridge.used.pop(place.ip, None)
+        if not self.members(network):
+            del self.bridges[network]
+            self._inside(lambda: _unplug(bridge.device))
+            self._inside(self._filter)
+
+    def _set_route(self, container: Container) -> None:
+        """The default route goes by the first network that has a way out."""
+        gateways = [b.gateway for n in container.places if not (b := self.bridges[n]).internal]
+        wanted = gateways[0] if gateways else ""
+
+        def change() -> None:
+            with Netlink(container.namespace) as netlink:
+                if container.route and container.route != wanted:
+                    try:
+                        netlink.remove_default_route(container.route)
+                    except NetworkError:
+                        # It went with its device.
+                        pass
+                if wanted and container.route != wanted:
+                    netlink.add_default_route(wanted)
+
+        self._inside(change)
+        container.route = wanted
+
+    def _serve_names(self, container: Container) -> None:
+        udp, tcp = self._inside(lambda: _within(container.namespace, names.listen))
+        container.sockets = [udp, tcp]
+        self._watch(udp.fileno(), lambda: self._resolver.serve_udp(udp, container))
+        self._watch(tcp.fileno(), lambda: _take_tcp(tcp, container))
+
+    # The way out.
+
+    def _open_up(self, bridge: Bridge) -> list[str]:
+        """Say what a new bridge may do, and give R a way out where it needs one."""
+        self._filtered = self._inside(self._filter)
+        if bridge.internal:
+            return []
+        if not self._filtered:
+            return ["networks have no way out: nft and iptables are missing, or the kernel refuses them"]
+        if self._uplink:
+            return []
+        obstacle = private.obstacle()
+        if obstacle is not None:
+            return [f"networks have no way out: {obstacle.message}"]
+        self._uplink = private.connect(self._inside.namespace, device=filter.UPLINK, exit_fd=self._exit_r)
+        if not self._inside(lambda: devices.wait_for(filter.UPLINK, 10)):
+            return ["networks have no way out: the private network did not come up"]
+        return []
+
+    def _filter(self) -> bool:
+        bridges = [(b.device, not b.internal) for b in self.bridges.values()]
+        applied = filter.apply(bridges)
+        _write("/proc/sys/net/ipv4/ip_forward", "1" if applied else "0")
+        return applied
+
+
+def _plug(bridge: Bridge, new: bool, device: str, peer: str, mac: str, ip: str, namespace: int) -> None:
+    """In R: a pair of devices between a bridge and a container."""
+    with Netlink() as netlink:
+        if new:
+            netlink.add_bridge(bridge.device)
+            netlink.add_address(bridge.device, bridge.gateway, bridge.subnet.prefixlen)
+            netlink.set_up(bridge.device)
+        netlink.add_pair(device, peer, namespace, mac)
+        netlink.set_up(device, bridge=bridge.device)
+    with Netlink(namespace) as netlink:
+        netlink.set_up("lo")
+        netlink.add_address(peer, ip, bridge.subnet.prefixlen)
+        netlink.set_up(peer)
+
+
+def _unplug(device: str) -> None:
+    with Netlink() as netlink:
+        netlink.remove(device)
+
+
+def _within(namespace: int, work: Callable[[], T]) -> T:
+    """Run ``work`` in another network namespace and come back."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sc.setns(namespace, sc.CLONE_NEWNET)
+        try:
+            return work()
+        finally:
+            sc.setns(home, sc.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def _take_tcp(listener: socket.socket, container: Container) -> None:
+    import _thread
+
+    try:
+        connection, _ = listener.accept()
+    except OSError:
+        return
+    _thread.start_new_thread(names.serve_tcp, (connection, container))
+
+
+def _wait_until(done: Callable[[], bool]) -> None:
+    """For what the kernel tells nobody of: a program that was told to end closes its device soon after."""
+    end = time.monotonic() + 5
+    while not done() and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w") as f:
+            f.write(text)
+    except OSError:
+        # /proc may be read-only, as in a container; then what is set already has to do.
+        pass
+
+
+def _bind(folder: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    here = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        # A socket's path may have 107 bytes, a store's more.
+        path = f"/proc/self/fd/{here}/holder"
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        sock.bind(path)
+        sock.listen(128)
+    finally:
+        os.close(here)
+    return sock
+
+
+def main(folder: str, ready: int, adopted: int = -1) -> NoReturn:
+    """Be the holder of a store. ``ready`` is told when clients may come, or what is wrong, as JSON.
+
+    ``adopted`` is the R of a holder that died; then this process is in its N.
+    """
+    status = 1
+    try:
+        forked.settle((ready, *((adopted,) if adopted >= 0 else ())), dies_with_parent=False)
+        os.chdir("/")
+        os.umask(0o077)
+        _write("/proc/self/comm", "pybuild-net")
+        from buildkit_py.linux import userns
+
+        if adopted < 0:
+            userns.enter()
+        holder = Holder(folder, adopted)
+        os.write(ready, b"{}")
+        os.close(ready)
+        status = 0
+        holder.run()
+    except PybuildError as e:
+        os.write(ready, json.dumps({"error": e.message, "hint": e.hint}).encode())
+    except BaseException as e:
+        if status:
+            os.write(ready, json.dumps({"error": f"{type(e).__name__}: {e}"}).encode())
+    finally:
+        os._exit(status)
+    raise AssertionError

@@ -1,0 +1,84 @@
+"""A container's connection to the network holder, and how it is renewed."""
+
+from __future__ import annotations
+
+import os
+
+from buildkit_py.errors import PybuildError
+from buildkit_py.linux import locks
+from buildkit_py.network import record
+from buildkit_py.network.client import Json, Link, leases_of, open_link
+
+
+class Lease:
+    """``root`` is the store, ``directory`` and ``container`` (id and name) tell the container, ``namespace``
+    is a descriptor of its network namespace, ``dns`` are its own name servers."""
+
+    def __init__(
+        self,
+        root: str,
+        link: Link,
+        directory: str,
+        container: tuple[str, str],
+        namespace: int,
+        dns: tuple[str, ...],
+    ) -> None:
+        self.link = link
+        self._root = root
+        self._directory = directory
+        self._container = container
+        self._namespace = namespace
+        self._dns = dns
+        self._lock = -1
+
+    def fileno(self) -> int:
+        return self.link.fileno()
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What the process that keeps the lease has to keep open."""
+        return (self.link.fileno(), self.link.namespace, self.link.user, self._namespace)
+
+    def keep(self) -> None:
+        """To be called by the process that keeps the lease: as long as that lives, it alone sees to a holder
+        that died."""
+        self._lock = locks.open_lock(leases_of(self._root))
+        locks.share(self._lock)
+
+    def attach(self, endpoints: list[Json]) -> Json:
+        """Raises NetworkError."""
+        id, name = self._container
+        return self.link.ask(
+            "attach",
+            (self._namespace,),
+            container=id,
+            name=name,
+            dns=list(self._dns),
+            endpoints=endpoints,
+        )
+
+    def renew(self) -> bool:
+        """Attach the container again, by a new holder where there is none in the same namespaces.
+
+        What it is on now stands in its record: it may have been connected and disconnected since it started.
+        (Not in the index: SQLite was open when this process was forked, and is of no use to it.)
+        """
+        before = self.link
+        try:
+            state = record.load(self._directory) or record.State()
+            self.link = open_link(self._root, before.namespace)
+            if not _same(self.link.namespace, before.namespace):
+                return False
+            self.attach(
+                [
+                    {"network": e.definition, "aliases": list(e.aliases), "ip": e.ip, "mac": e.mac}
+                    for e in state.joined
+                ]
+            )
+        except (PybuildError, OSError):
+            return False
+        before.close()
+        return True
+
+
+def _same(one: int, other: int) -> bool:
+    return os.fstat(one).st_ino == os.fstat(other).st_ino

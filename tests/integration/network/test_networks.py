@@ -1,0 +1,271 @@
+"""Networks of the user's, on which containers find each other by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import time
+
+import pytest
+
+from buildkit_py.network import client
+from tests.integration.network.conftest import Host, ask, free_port, served
+from tests.support.containers import supervisor_of
+
+pytestmark = pytest.mark.needs("overlay", "user-namespaces", "seccomp", "slirp4netns")
+
+SERVE = served("nc -ll -p 7 -e cat", 7)
+
+
+def say(host: Host, network: str, name: str, *options: str) -> str:
+    """What a container on ``network`` hears from port 7 of ``name`` when it says "hello"."""
+    look = f"nslookup {name} | awk '/^Address/ && !/:53/ {{print $2}}'"
+    script = f"""
+        end=$(($(date +%s) + 10))
+        until out=$(echo hello | timeout 2 nc $({look}) 7) && [ -n "$out" ]; do
+            [ $(date +%s) -lt $end ] || exit 1
+        done
+        echo "$out"
+    """
+    return host(
+        "run", "--rm", "--network", network, *options, "busybox", "sh", "-c", script, timeout=60
+    ).stdout
+
+
+def test_two_containers_by_name_and_alias(host: Host) -> None:
+    host("network", "create", "shop")
+    host("network", "create", "other")
+    with host.running(
+        "--network", "shop", "--name", "db", "--network-alias", "store", "busybox", "sh", "-c", SERVE
+    ):
+        assert say(host, "shop", "db") == "hello\n"
+        assert say(host, "shop", "store") == "hello\n"
+        there = json.loads(host("network", "inspect", "shop").stdout)[0]["Containers"]
+        (member,) = there.values()
+        assert member["Name"] == "db"
+        ip = member["IPv4Address"].partition("/")[0]
+        # A network apart: neither by name nor by address.
+        script = f"nslookup db; echo hello | timeout 1 nc {ip} 7"
+        apart = host("run", "--rm", "--network", "other", "busybox", "sh", "-c", script, status=None)
+        assert "hello" not in apart.stdout and ip not in apart.stdout
+        assert "has containers on it: db" in host("network", "rm", "shop", status=1).stderr
+    host("network", "rm", "shop", "other")
+
+
+def test_a_published_port_on_a_network(host: Host) -> None:
+    host("network", "create", "shop")
+    port = free_port()
+    with host.running("--network", "shop", "-p", f"{port}:7", "--name", "web", "busybox", "sh", "-c", SERVE):
+        assert ask(port, b"hello") == b"hello"
+        assert host("port", "web").stdout.splitlines()[0] == f"7/tcp -> 0.0.0.0:{port}"
+
+
+def test_connect_and_disconnect_while_it_runs(host: Host) -> None:
+    host("network", "create", "one")
+    host("network", "create", "--subnet", "10.123.5.0/24", "two")
+    with host.running("--network", "one", "--name", "db", "busybox", "sh", "-c", SERVE):
+        host("network", "connect", "--alias", "store", "--ip", "10.123.5.77", "two", "db")
+        assert say(host, "two", "store") == "hello\n"
+        assert "10.123.5.77/24" in host("network", "inspect", "two").stdout
+        host("network", "disconnect", "two", "db")
+        assert json.loads(host("network", "inspect", "two").stdout)[0]["Containers"] == {}
+        assert (
+            "hello"
+            not in host("run", "--rm", "--network", "two", "busybox", "nslookup", "store", status=None).stdout
+        )
+        assert say(host, "one", "db") == "hello\n"
+
+
+def test_addresses(host: Host) -> None:
+    host("network", "create", "--subnet", "10.123.6.0/24", "--gateway", "10.123.6.9", "n")
+    run = ("run", "--rm", "--network", "n", "--ip", "10.123.6.50", "--mac-address", "02:00:00:00:00:07")
+    out = host(*run, "busybox", "sh", "-c", "ip -4 addr show eth0; ip link show eth0; ip route").stdout
+    assert "inet 10.123.6.50/24" in out and "02:00:00:00:00:07" in out and "default via 10.123.6.9" in out
+    assert (
+        "can't be a container's address"
+        in host("run", "--rm", "--network", "n", "--ip", "10.9.9.9", "busybox", "true", status=125).stderr
+    )
+    assert "overlaps" in host("network", "create", "--subnet", "10.123.0.0/16", "m", status=1).stderr
+
+
+def test_another_containers_network(host: Host) -> None:
+    with host.running("--network", "private", "--name", "a", "busybox", "sh", "-c", SERVE):
+        shared = ("run", "--rm", "--network", "container:a", "busybox", "sh", "-c")
+        assert host(*shared, "echo hello | nc 127.0.0.1 7; hostname").stdout.startswith("hello\n")
+        assert (
+            "has that one's ports"
+            in host(
+                "run", "--rm", "--network", "container:a", "-p", "80", "busybox", "true", status=125
+            ).stderr
+        )
+    assert "no such container" in host(*shared, "true", status=125).stderr
+
+
+def test_listing(host: Host) -> None:
+    host("network", "create", "--label", "team=a", "--internal", "n")
+    assert host("network", "ls", "--format", "{{.Name}} {{.Driver}}").stdout.splitlines() == [
+        "bridge bridge",
+        "n bridge",
+        "host host",
+        "none none",
+        "private private",
+    ]
+    assert host("network", "ls", "-f", "label=team=a", "--format", "{{.Internal}}").stdout == "true\n"
+    assert host("network", "ls", "-f", "name=nothing", "-q").stdout == ""
+    assert "already" in host("network", "create", "n", status=1).stderr
+    assert host("network", "prune", "-f").stdout == "Deleted Networks:\nn\n"
+    assert "no such network" in host("network", "inspect", "n", status=1).stderr
+    assert "no such network" in host("run", "--rm", "--network", "n", "busybox", "true", status=125).stderr
+
+
+def own_address() -> str:
+    """An address of this machine that is no loopback; "" where it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        address: str = sock.getsockname()[0]
+        return address
+
+
+@pytest.mark.parametrize("internal", [False, True])
+def test_the_way_out(host: Host, internal: bool) -> None:
+    address = own_address()
+    if not address:
+        pytest.fail("this machine has no address but the loopback's")
+    host("network", "create", *(["--internal"] if internal else []), "n")
+    with socket.socket() as server:
+        server.bind((address, 0))
+        server.listen()
+        server.settimeout(10)
+        port = server.getsockname()[1]
+        script = f"echo hello | timeout 5 nc -w 2 {address} {port}; echo status $?"
+        with host.start("run", "--rm", "--network", "n", "busybox", "sh", "-c", script) as process:
+            if not internal:
+                connection, _ = server.accept()
+                with connection:
+                    assert connection.recv(100) == b"hello\n"
+            out, err = process.communicate(timeout=30)
+    assert ("status 0" in out) is not internal, (out, err)
+
+
+def holder(host: Host) -> tuple[int, list[str]]:
+    """The pid of the network holder, and the containers that it has; (0, []) where there is none."""
+    link = client.find(str(host.store))
+    if link is None:
+        return 0, []
+    try:
+        told = link.ask("state")["containers"]
+        return link.ask("hello")["pid"], [container["name"] for container in told]
+    finally:
+        link.close()
+
+
+def ended(fd: int) -> None:
+    """The holder (a pidfd, closed here) ends with its last container."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    gone = poll.poll(5000)
+    os.close(fd)
+    assert gone, "the holder outlives its last container"
+
+
+def test_the_holder_is_killed(host: Host) -> None:
+    host("network", "create", "shop")
+    with host.running("--network", "shop", "--name", "db", "busybox", "sh", "-c", SERVE):
+        first, _ = holder(host)
+        fd = os.pidfd_open(first)
+        try:
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            # The forwarder of db sees to a new one, and db is on it again.
+            end = time.monotonic() + 10
+            while holder(host)[1] != ["db"] or holder(host)[0] == first:
+                assert time.monotonic() < end, holder(host)
+            assert say(host, "shop", "db") == "hello\n"
+        finally:
+            os.close(fd)
+        fd = os.pidfd_open(holder(host)[0])
+    ended(fd)
+
+
+def test_the_supervisor_is_killed(host: Host) -> None:
+    host("network", "create", "shop")
+    options = ("--name", "c", "--network", "shop", "-p", "127.0.0.1::7")
+    with host.running(*options, "busybox", "sh", "-c", SERVE) as process:
+        fd = os.pidfd_open(holder(host)[0])
+        os.kill(supervisor_of(host, "c"), signal.SIGKILL)
+        process.wait(10)
+        ended(fd)
+
+
+def test_many_at_once(host: Host) -> None:
+    host("network", "create", "n")
+    command = ("run", "--rm", "--network", "n", "busybox", "ip", "-4", "addr", "show", "eth0")
+    started = [host.start(*command) for _ in range(6)]
+    outs = [process.communicate(timeout=60) for process in started]
+    for process, (out, err) in zip(started, outs, strict=True):
+        assert process.returncode == 0 and "inet 10." in out, (out, err)
+
+
+def test_a_restart_keeps_networks_and_names(host: Host) -> None:
+    host("network", "create", "one")
+    host("network", "create", "two")
+    options = ("-d", "--name", "db", "--network", "one", "--network-alias", "store")
+    host("run", *options, "busybox", "sh", "-c", SERVE)
+    try:
+        host("network", "connect", "--alias", "depot", "two", "db")
+        host("restart", "-t", "1", "db")
+        assert say(host, "one", "store") == "hello\n"
+        host("stop", "-t", "1", "db")
+        assert host("network", "inspect", "-f", "{{json .Containers}}", "one").stdout == "{}\n"
+        host("start", "db")
+        assert say(host, "one", "store") == "hello\n"
+        assert say(host, "two", "depot") == "hello\n"
+        networks = host("inspect", "-f", "{{json .NetworkSettings.Networks}}", "db").stdout
+        assert sorted(json.loads(networks)) == ["one", "two"]
+        host("stop", "-t", "1", "db")
+        host("network", "disconnect", "one", "db")
+        host("start", "db")
+        assert say(host, "two", "depot") == "hello\n"
+        assert host("ps", "--format", "{{.Networks}}").stdout == "two\n"
+    finally:
+        host("rm", "-f", "db")
+
+
+def test_several_networks_at_once(host: Host) -> None:
+    host("network", "create", "--internal", "inner")
+    host("network", "create", "outer")
+    script = "ip -4 -o addr show; ip route"
+    networks = ("--network", "inner", "--network", "outer")
+    out = host("run", "--rm", *networks, "busybox", "sh", "-c", script).stdout
+    assert "eth0" in out and "eth1" in out
+    outer = json.loads(host("network", "inspect", "outer").stdout)[0]["IPAM"]["Config"][0]["Gateway"]
+    assert f"default via {outer} dev eth1" in out
+
+
+def test_names_and_servers(host: Host) -> None:
+    options = ("--hostname", "box", "--domainname", "lan", "--add-host", "far:192.0.2.7")
+    more = ("--dns", "192.0.2.53", "--dns-search", "example.test", "--dns-option", "ndots:2")
+    script = "hostname; cat /proc/sys/kernel/domainname /etc/hosts /etc/resolv.conf"
+    out = host("run", "--rm", *options, *more, "busybox", "sh", "-c", script).stdout.splitlines()
+    assert out[:2] == ["box", "lan"]
+    assert "192.0.2.7\tfar" in out and any(line.endswith("\tbox.lan box") for line in out)
+    assert "nameserver 192.0.2.53" in out and "search example.test" in out and "options ndots:2" in out
+    own = host("run", "--rm", "--add-host", "h:host-gateway", "busybox", "cat", "/etc/hosts").stdout
+    assert f"{own_address()}\th" in own or "127.0.0.1\th" in own
+
+
+def test_a_build_beside_a_service(host: Host) -> None:
+    host("network", "create", "shop")
+    look = "nslookup db | awk '/^Address/ && !/:53/ {print $2}'"
+    run = f"RUN echo hello | timeout 5 nc $({look}) 7 > /answer && ! [ -e /sys/class/net/eth1 ]"
+    context = host.context({"Dockerfile": f"FROM busybox\n{run}\nRUN --network=none ip link > /none\n"})
+    with host.running("--network", "shop", "--name", "db", "busybox", "sh", "-c", SERVE):
+        host("build", "-q", "--network", "shop", "-t", "built", context)
+    assert host("run", "--rm", "built", "cat", "/answer").stdout == "hello\n"
+    assert "eth0" not in host("run", "--rm", "built", "cat", "/none").stdout
+    assert "no such network" in host("build", "--network", "nowhere", context, status=1).stderr
