@@ -97,6 +97,8 @@ class BuildRequest(NamedTuple):
     no_cache: bool = False
     no_cache_filter: tuple[str, ...] = ()
     """Stages whose steps run again."""
+    cache_ttl: float = 0.0
+    """Seconds: RUN steps whose results are older run again; 0: none is too old."""
     pull: bool = False
     """Ask the registry for base images even where they are in the store."""
     network: str = "default"

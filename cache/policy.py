@@ -1,6 +1,7 @@
 """The garbage collector's policy: ``gc.toml`` in the directory of settings, in the manner of buildkitd's.
 
     enabled = true
+    interval = "10m"
 
     [[policy]]
     filters = ["type==source.local", "type==exec.cachemount", "type==source.git.checkout"]
@@ -13,6 +14,7 @@
     maxUsedSpace = "60%"
     minFreeSpace = "10GB"
 
+A build in which something ran looks whether there is anything to do, but no more often than ``interval``.
 Rules are followed one after the other. Sizes are numbers of bytes, texts with a unit, or a part of the file
 system's size. Without a file, DEFAULT counts; with ``enabled = false``, nothing is ever collected.
 """
@@ -27,8 +29,11 @@ from buildkit_py.cache.eviction import KINDS, Rule
 from buildkit_py.errors import UsageError
 from buildkit_py.paths import config_dirs
 from buildkit_py.quantities import seconds, size
+from buildkit_py.tuples import NamedTuple
 
 FILE = "gc.toml"
+INTERVAL = 600
+"""Seconds."""
 DEFAULT: tuple[Mapping[str, Any], ...] = (
     {
         "filters": ["type==source.local", "type==source.http", "type==source.git.checkout"],
@@ -60,14 +65,17 @@ def path() -> str:
     return ""
 
 
-def load(disk: int) -> tuple[Rule, ...]:
-    """The rules; none where nothing is to be collected. ``disk``: bytes that the file system holds.
+class Policy(NamedTuple):
+    rules: tuple[Rule, ...]
+    """None where nothing is to be collected."""
+    interval: float = INTERVAL
 
-    Raises UsageError for a file that is wrong.
-    """
+
+def load(disk: int) -> Policy:
+    """``disk``: bytes that the file system holds. Raises UsageError for a file that is wrong."""
     name = path()
     if not name:
-        return tuple(rule(table, disk, "the default policy") for table in DEFAULT)
+        return Policy(tuple(rule(table, disk, "the default policy") for table in DEFAULT))
     import tomllib
 
     try:
@@ -75,15 +83,17 @@ def load(disk: int) -> tuple[Rule, ...]:
             document = tomllib.load(f)
     except (OSError, ValueError) as e:
         raise UsageError(f"cannot read {name}: {e}") from e
-    unknown = set(document) - {"enabled", "policy"}
+    unknown = set(document) - {"enabled", "interval", "policy"}
     if unknown:
-        raise UsageError(f"{name}: there is no setting '{min(unknown)}'", hint="enabled and [[policy]] are")
+        hint = "enabled, interval and [[policy]] are"
+        raise UsageError(f"{name}: there is no setting '{min(unknown)}'", hint=hint)
+    interval = seconds(str(document.get("interval", f"{INTERVAL}s")), f"{name}: interval")
     if not document.get("enabled", True):
-        return ()
+        return Policy((), interval)
     tables = document.get("policy", DEFAULT)
     if not isinstance(tables, list | tuple) or not all(isinstance(table, Mapping) for table in tables):
         raise UsageError(f"{name}: policy is no list of tables", hint="write [[policy]]")
-    return tuple(rule(table, disk, name) for table in tables)
+    return Policy(tuple(rule(table, disk, name) for table in tables), interval)
 
 
 def rule(table: Mapping[str, Any], disk: int, where: str) -> Rule:

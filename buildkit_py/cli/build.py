@@ -29,6 +29,7 @@ def translate(args: Args) -> BuildRequest:
         platforms=_listed(args.texts("platforms")),
         no_cache=args.flag("no_cache"),
         no_cache_filter=_listed(args.texts("no_cache_filter")),
+        cache_ttl=_ttl(args.text("cache_ttl")),
         pull=args.flag("pull"),
         network=args.text("network"),
         build_contexts=values.pairs(args.texts("build_contexts"), "--build-context", value_needed=True),
@@ -54,6 +55,14 @@ def _build_args(args: Args) -> values.Pairs:
     if epoch and "SOURCE_DATE_EPOCH" not in dict(given):
         given += (("SOURCE_DATE_EPOCH", epoch),)
     return given
+
+
+def _ttl(text: str) -> float:
+    """``--cache-ttl``, else $PYBUILD_CACHE_TTL."""
+    if text:
+        return values.seconds(text, "--cache-ttl")
+    text = os.environ.get("PYBUILD_CACHE_TTL", "")
+    return values.seconds(text, "PYBUILD_CACHE_TTL") if text else 0.0
 
 
 def method(args: Args) -> tuple[str, str]:
@@ -235,6 +244,11 @@ PARAMS = (
     ),
     option("--cache-from", multiple=True, metavar="SPEC", help="Take cache from here"),
     option("--cache-to", multiple=True, metavar="SPEC", help="Write cache to here"),
+    option(
+        "--cache-ttl",
+        metavar="DURATION",
+        help="Run RUN steps again whose results are older: 24h, 7d ($PYBUILD_CACHE_TTL)",
+    ),
     option(
         "--call",
         metavar="METHOD",

@@ -25,6 +25,7 @@ LABELS = {
     "secrets": "Secrets",
     "no_cache": "No cache",
     "no_cache_filter": "No cache for",
+    "cache_ttl": "Cache time to live",
     "pull": "Pull",
 }
 BUILD = Argument("build", metavar="[BUILD]", required=False)

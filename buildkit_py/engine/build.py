@@ -133,6 +133,9 @@ class Build:
     def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
         self.engine = engine
         self.request = request
+        self.shown = emit
+        self.ran = False
+        """Whether a step was begun."""
         self.sharing = self.make_sharing(emit)
         self.record = Recorder(engine.history, request, self.sharing.display if self.sharing else emit)
         engine.last_build = self.record.id
@@ -168,6 +171,10 @@ class Build:
         finally:
             self.files.close()
             self.record.finish(result, error)
+            if self.ran and not isinstance(error, KeyboardInterrupt):
+                from buildkit_py.engine.gc import collect
+
+                collect(self.engine, self.shown)
 
     def work(self) -> BuildResult:
         self.load()
@@ -218,11 +225,12 @@ class Build:
             self.diffs.abandon()
             raise
         finally:
-            self.record.keys = context.keys
+            self.record.keys, self.record.expired = context.keys, context.expired
             engine.index.note_uses()
 
     def starting(self, node: Node, key: Key, results: Sequence[Result]) -> None:
         """A step begins to run, in whatever thread: keep what its key was made of."""
+        self.ran = True
         self.record.starting(node, key, results)
         if self.engine.history.keep:
             meta, hashed = node.meta, self.context.contents
@@ -240,6 +248,7 @@ class Build:
             open_local=self.locals().open,
             open_inline=InlineTree,
             secrets={s.id: Secret(s.id, s.source, s.env) for s in self.request.secrets},
+            oldest=time.time() - self.request.cache_ttl if self.request.cache_ttl else 0.0,
             starting=self.starting,
             committed=self.diffs.committed,
             services=self.files.services,

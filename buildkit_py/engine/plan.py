@@ -117,7 +117,8 @@ class _Planner(Build):
         """A step as the history has it, for comparing."""
         state = "cached" if found.verdict == "cached" else "ran"
         key = found.key.digest if found.key else ""
-        return Step(node.digest, node.meta.name, state, key=key, **node_fields(node))
+        expired = node.digest in self.context.expired
+        return Step(node.digest, node.meta.name, state, key=key, expired=expired, **node_fields(node))
 
     def reasons(
         self, steps: Mapping[Digest, Step], foreseen: Mapping[Digest, Foreseen]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from buildkit_py.progress.events import CANCELED
@@ -49,11 +49,13 @@ class Fold:
         if digest in self._steps:
             self._steps[digest].update(key=key, parents=list(parents))
 
-    def steps(self, keys: Mapping[Any, str]) -> list[Document]:
-        """``keys`` by node, as far as they are known."""
+    def steps(self, keys: Mapping[Any, str], expired: Collection[Any] = ()) -> list[Document]:
+        """``keys`` by node, as far as they are known; ``expired``: nodes whose kept result was too old."""
         for digest, step in self._steps.items():
             if "key" not in step and digest in keys:
                 step["key"] = keys[digest]
+            if digest in expired:
+                step["expired"] = True
         return list(self._steps.values())
 
     def _enter(self, digest: str) -> int:

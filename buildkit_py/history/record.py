@@ -31,6 +31,8 @@ class Step(NamedTuple):
     """In the Dockerfile, from 1; 0: none."""
     forced: bool = False
     """It had to run: --no-cache."""
+    expired: bool = False
+    """It had to run: its kept result was older than --cache-ttl allows."""
     inputs: tuple[str, ...] = ()
     """Digests of nodes."""
     key: str = ""

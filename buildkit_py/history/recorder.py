@@ -18,7 +18,7 @@ import os
 import sqlite3
 import time
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from buildkit_py.digest import Digest, of_bytes
@@ -42,6 +42,7 @@ class Recorder:
         self._history = history
         self._request = request
         self.keys: Mapping[Digest, Digest] = {}
+        self.expired: Collection[Digest] = ()
         """Of nodes, as far as they became known; set by the build."""
         self._emit = emit
         self._started = time.time()
@@ -94,7 +95,7 @@ class Recorder:
             "inputs": self.inputs(),
             "outputs": {name: value for name, value in outputs.items() if value},
             "error": "" if error is None else str(error) or type(error).__name__,
-            "steps": fold.steps(self.keys),
+            "steps": fold.steps(self.keys, self.expired),
         }
         row = (self.id, self._started, time.time(), _status(error), self._name(), json.dumps(document))
         try:
@@ -179,6 +180,7 @@ class Recorder:
             "secrets": [secret.id for secret in request.secrets],
             "no_cache": request.no_cache,
             "no_cache_filter": request.no_cache_filter,
+            "cache_ttl": request.cache_ttl,
             "pull": request.pull,
             "tags": request.tags,
         }

@@ -53,6 +53,7 @@ class Reason(NamedTuple):
     """One cause. ``kind``, and what of the rest belongs to it:
 
     no-cache     --no-cache or --no-cache-filter
+    expired      its kept result was older than --cache-ttl allows
     first        no earlier key
     unknown      its key changed, but what the earlier one was made of is not kept
     failed       it had this key before, and did not end well
@@ -125,6 +126,8 @@ class _Explainer:
     def one(self, number: int, step: Step) -> Explanation:
         if step.forced:
             return Explanation(number, step, (Reason("no-cache"),))
+        if step.expired:
+            return Explanation(number, step, (Reason("expired"),))
         earlier = self.keys_before(step)
         if not earlier:
             return Explanation(number, step, (Reason("first"),))
@@ -170,7 +173,7 @@ class _Explainer:
         yield from found or self.of_inputs(step) or [Reason("unknown")]
 
     def same_key(self, step: Step, before: _Earlier) -> Iterable[Reason]:
-        again = [s for s in self.below(step) if s.forced or not s.key]
+        again = [s for s in self.below(step) if s.forced or s.expired or not s.key]
         if not before.completed:
             return [Reason("failed")]
         if again:

@@ -15,6 +15,7 @@ LONGEST = 200
 """Characters of a value."""
 _PLAIN = {
     "no-cache": "the cache was not to be used (--no-cache)",
+    "expired": "its kept result was older than --cache-ttl allows",
     "first": "it is new: no earlier key",
     "unknown": "its key changed; what the earlier one was made of is not kept",
     "failed": "it did not end well the last time",

@@ -120,7 +120,8 @@ class Schedule:
             self._advance(vertex, out)
             return self._settled(out)
         vertex.key = key
-        vertex.tainted = vertex.node.meta.no_cache or any(
+        forced = vertex.node.meta.no_cache or key.expired
+        vertex.tainted = forced or any(
             i.tainted for n, i in enumerate(vertex.inputs) if n not in vertex.content_wanted
         )
         if vertex.result_wanted:

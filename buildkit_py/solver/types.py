@@ -20,6 +20,8 @@ class Key(NamedTuple):
 
     digest: Digest
     record: dict[str, Any]
+    expired: bool = False
+    """Whether what is kept under it is too old to be used."""
 
 
 class Hit(NamedTuple):

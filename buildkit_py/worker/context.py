@@ -132,6 +132,7 @@ class BuildContext:
         network: Literal["host", "private"] = "host",
         joined: JoinedNetwork | None = None,
         secrets: Mapping[str, Secret] | None = None,
+        oldest: float = 0.0,
         starting: Callable[[Node, Key, Sequence[Result]], None] = lambda node, key, results: None,
         committed: Callable[[Digest, SnapshotID | None], None] = lambda node, snapshot: None,
         services: Services | None = None,
@@ -162,6 +163,10 @@ class BuildContext:
         self._services = services
         self._open_local = open_local
         self._locals: dict[tuple[str, tuple[str, ...]], LocalContext] = {}
+        self.oldest = oldest
+        """Results of RUN that were made before don't count; seconds since the epoch, 0: all count."""
+        self.expired: set[Digest] = set()
+        """Nodes of which that was so."""
         self.starting = starting
         """Called when a step begins to run, with the results it stands on, in its thread."""
         self.committed = committed

@@ -54,9 +54,24 @@ class Worker:
                 key = handler.key(self.context, node, node.op, inputs)
         except PybuildError as e:
             raise placed(e, node) from e
-        if key is not None:
-            self.context.keys[node.digest] = key.digest
+        if key is None:
+            return None
+        key = self._aged(node, key)
+        if key.expired and not key.record:
+            # It is to be kept anew, and nobody has looked yet at what it is made of.
+            return None
+        self.context.keys[node.digest] = key.digest
         return key
+
+    def _aged(self, node: Node, key: Key) -> Key:
+        """Only what a RUN makes grows old: all else depends on its key alone."""
+        if not self.context.oldest or not isinstance(node.op, ops.Exec):
+            return key
+        made = self.context.index.made(key.digest)
+        if made is None or made[1] >= self.context.oldest:
+            return key
+        self.context.expired.add(node.digest)
+        return key._replace(expired=True)
 
     def needs_content_of(self, node: Node) -> tuple[int, ...]:
         return _handler(node).content_of(node.op)
@@ -68,7 +83,7 @@ class Worker:
         except PybuildError as e:
             raise placed(e, node) from e
         self.context.keys[node.digest] = key.digest
-        return key
+        return self._aged(node, key)
 
     def load(self, node: Node, key: Key) -> Hit | None:
         return _handler(node).load(self.context, node, node.op, key)

@@ -21,7 +21,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_without_a_file_there_are_rules(file: Path) -> None:
-    rules = policy.load(DISK)
+    rules = policy.load(DISK).rules
     assert rules[0].kinds == ("source.local", "source.http", "source.git.checkout")
     assert rules[-1] == Rule(
         all=True, reserved_space=100 << 30, max_used_space=750 << 30, min_free_space=50 << 30
@@ -31,6 +31,7 @@ def test_without_a_file_there_are_rules(file: Path) -> None:
 def test_a_file(file: Path) -> None:
     file.write_text(
         """
+        interval = "1h"
         [[policy]]
         filters = ["type==exec.cachemount", "type=source.local", "id==sha256:12"]
         keepDuration = "48h"
@@ -41,7 +42,9 @@ def test_a_file(file: Path) -> None:
         minFreeSpace = "1%"
         """
     )
-    assert policy.load(DISK) == (
+    found = policy.load(DISK)
+    assert found.interval == 3600
+    assert found.rules == (
         Rule(
             kinds=("exec.cachemount", "source.local"),
             ids=("sha256:12",),
@@ -54,7 +57,7 @@ def test_a_file(file: Path) -> None:
 
 def test_turned_off(file: Path) -> None:
     file.write_text("enabled = false\n")
-    assert policy.load(DISK) == ()
+    assert policy.load(DISK).rules == ()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""What decides whether the cache is used, and how large it grows."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.integration.cache.steps import HIT, MISS, verdicts
+from tests.support.runner import Pybuild
+
+TTL = """\
+FROM busybox AS build
+RUN echo a > /a
+RUN --mount=type=bind,from=busybox,source=/etc,target=/m echo b > /b
+FROM busybox
+COPY f /
+COPY --from=build /a /
+RUN echo last
+"""
+
+
+def steps(pybuild: Pybuild, *options: str, env: dict[str, str] | None = None) -> dict[str, str]:
+    place = pybuild.folder / "context"
+    return verdicts(pybuild("build", "--progress=rawjson", *options, place, env=env).stderr)
+
+
+def test_results_that_are_too_old(me: Pybuild) -> None:
+    me.context({"Dockerfile": TTL, "f": "f\n"})
+    names = ["RUN echo a > /a", "COPY f /", "COPY --from=build /a /", "RUN echo last"]
+    found = steps(me)
+    assert {found[name] for name in names} == {MISS}
+    found = steps(me, "--cache-ttl=1h")
+    assert {found[name] for name in names} == {HIT}
+    found = steps(me, "--cache-ttl=0.001s")
+    assert [found[name] for name in names] == [MISS, HIT, HIT, MISS], "what is the same content stays"
+    assert "older than --cache-ttl" in me("why").stdout
+    assert steps(me, env={"PYBUILD_CACHE_TTL": "1h"})["RUN echo last"] == HIT
+    assert steps(me, env={"PYBUILD_CACHE_TTL": "0.001s"})["RUN echo last"] == MISS
+    assert me("plan", "--cache-ttl=1h", me.folder / "context").status == 0
+    assert "run" in me("plan", "--cache-ttl=0.001s", me.folder / "context", status=3).stdout
+    assert steps(me)["RUN echo last"] == HIT, "what was made anew is kept"
+    assert "not a duration" in me("build", "--cache-ttl=soon", me.folder / "context", status=2).stderr
+
+
+def test_no_cache_still_writes(me: Pybuild) -> None:
+    me.context({"Dockerfile": TTL, "f": "f\n"})
+    for options, expected in (("--no-cache",), MISS), (("--no-cache",), MISS), ((), HIT):
+        found = steps(me, *options)
+        assert {verdict for name, verdict in found.items() if not name.startswith("FROM")} == {expected}
+
+
+def policy(pybuild: Pybuild, text: str) -> None:
+    place = pybuild.folder / "home" / ".config" / "pybuild"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "gc.toml").write_text(text)
+    pybuild.person.own(pybuild.folder / "home")
+
+
+def copy(pybuild: Pybuild, name: str, *options: str, size: int = 3_000_000) -> None:
+    """Build a layer of a given size."""
+    place = pybuild.context({"Dockerfile": f"FROM scratch\nCOPY f /{name}\n", "f": os.urandom(size)})
+    pybuild("build", "-q", "-o", "type=cacheonly", *options, place)
+
+
+def kept(pybuild: Pybuild) -> list[str]:
+    lines = pybuild("cache", "ls", "--format=json", "--filter=type=regular").stdout.splitlines()
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    copies = [row["Description"] for row in rows if "COPY" in row["Description"]]
+    return sorted(text.rpartition("/")[2] for text in copies)
+
+
+ALL = 'interval = "0s"\n[[policy]]\nmaxUsedSpace = "10MB"\n'
+
+
+def test_a_build_collects_what_is_too_much(pybuild: Pybuild) -> None:
+    policy(pybuild, ALL)
+    for name in ("a", "b", "c", "d"):
+        copy(pybuild, name)
+    assert kept(pybuild) == ["b", "c", "d"]
+    place = pybuild.context({"Dockerfile": "FROM scratch\nCOPY f /image\n", "f": os.urandom(3_000_000)})
+    pybuild("build", "-q", "-t", "app:1", place)
+    assert kept(pybuild) == ["b", "c", "d", "image"], "what an image stands on doesn't count"
+    copy(pybuild, "e")
+    assert kept(pybuild) == ["c", "d", "e", "image"]
+    pybuild("build", "-q", "-t", "app:1", place)
+    pybuild.check_store()
+
+
+def test_nothing_is_collected_where_another_build_runs(me: Pybuild) -> None:
+    policy(me, ALL)
+    context = me.context({"Dockerfile": "FROM busybox\nRUN echo started; sleep 100\n"}, "sleeper")
+    with me.start("build", "--progress=plain", context) as process:
+        assert process.stderr is not None
+        assert any(" started" in line for line in process.stderr)
+        for name in ("a", "b", "c", "d"):
+            copy(me, name)
+        assert kept(me) == ["a", "b", "c", "d"]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    copy(me, "e")
+    assert kept(me) == ["c", "d", "e"]
+
+
+def test_a_wrong_policy_is_told_and_no_build_fails(me: Pybuild) -> None:
+    policy(me, "policy = 5\n")
+    place = me.context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+    assert "gc.toml: policy is no list" in me("build", "--progress=plain", place).stderr
+
+
+@pytest.mark.parametrize("text", ["", "enabled = false\n", 'interval = "1h"\n' + ALL.split("\n", 1)[1]])
+def test_when_nothing_is_collected(me: Pybuild, text: str) -> None:
+    if text:
+        policy(me, text)
+    for name in ("a", "b", "c", "d"):
+        copy(me, name)
+    assert kept(me) == ["a", "b", "c", "d"]
