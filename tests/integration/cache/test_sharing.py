@@ -296,3 +296,24 @@ def test_several_caches_and_force(pybuild: Pybuild, machines: Machines) -> None:
     shutil.rmtree(one)
     shutil.rmtree(two)
     assert ran(machines()("-t", "x", "--cache-from", f"type=local,src={again}", context)) == []
+
+
+def test_several_platforms(me: Pybuild, bases: Registry, counting: CountingRegistry) -> None:
+    """One index for all; inline, each platform's image has its own."""
+    machines = Machines(me)
+    files = {"Dockerfile": "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /a\nCOPY both /b\n"}
+    context = me.context({**files, "amd64": "1", "arm64": "2", "both": "3"})
+    both = "--platform=linux/amd64,linux/arm64"
+    name = f"{counting.address}/team/several:1"
+    cache = f"{counting.address}/team/several:cache"
+    target = f"type=registry,ref={cache}"
+    first = machines()
+    first(both, "-t", name, "--push", "--cache-to", target, "--cache-to", "type=inline", context)
+    for source in (name, cache):
+        second = machines()
+        assert ran(second(both, "-t", "x", "--cache-from", source, context)) == []
+        assert ran(machines()("--platform=linux/arm64", "--cache-from", source, context)) == []
+        third = machines()
+        told = third(both, "-t", f"{name}0", "--push", "--cache-from", source, context)
+        assert ran(told) == [] and "fetching cached" not in told
+        assert "given up" not in told
