@@ -10,6 +10,9 @@ from buildkit_py.cli.command import Command
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("build", "Build an image from a Dockerfile"),
+    "plan": ("plan", "Say what a build would do"),
+    "why": ("why", "Say why the steps of a build ran"),
+    "pin": ("pin", "Write digests into the images of a Dockerfile"),
     "run": ("run", "Run a command in a new container"),
     "port": ("port", "Show a container's published ports"),
     "create": ("create", "Create a container without starting it"),
@@ -38,10 +41,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "network disconnect": ("network_disconnect", "Take a container off a network"),
     "network rm": ("network_rm", "Remove networks"),
     "network prune": ("network_prune", "Remove networks that nobody is on"),
-    "cache du": ("cache_du", "Show what the store takes on disk"),
-    "plan": ("plan", "Say what a build would do"),
-    "why": ("why", "Say why the steps of a build ran"),
-    "pin": ("pin", "Write digests into the images of a Dockerfile"),
     "cache ls": ("cache_ls", "List what is in the build cache"),
     "cache tree": ("cache_tree", "Draw the steps of a build, with what was cached"),
     "cache inspect": ("cache_inspect", "Show every input of a cache key"),
