@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.engine.client import Client
 from buildkit_py.engine.create import create, spec
@@ -79,7 +79,7 @@ def _start(
         if "running" in answer:
             # Somebody was faster.
             return attach(container, client) if names else None
-        _check(answer)
+        check(answer)
         client.starting()
         if attachment is None:
             return None
@@ -100,7 +100,7 @@ def _attachment(client: Client, config: Config) -> Attachment:
     return Attachment(terminal=config.request.terminal, proxy=client.proxy, detach=client.detach)
 
 
-def _check(answer: control.Message) -> None:
+def check(answer: control.Message) -> None:
     """Raises ContainerError where the command could not be executed, PybuildError for all else."""
     if "error" in answer and "exit" in answer:
         raise ContainerError(answer["error"], status=answer["exit"])
@@ -116,7 +116,7 @@ def _give_up(conn: _socket.socket) -> None:
 
 def attach(container: Container, client: Client) -> int | None:
     """Connect the command's streams to a container that runs; as run()."""
-    conn = _connect(container)
+    conn = connect(container)
     config = container.config()
     attachment = _attachment(client, config)
     try:
@@ -134,7 +134,7 @@ def attach(container: Container, client: Client) -> int | None:
         conn.close()
 
 
-def _connect(container: Container) -> _socket.socket:
+def connect(container: Container) -> _socket.socket:
     conn = control.connect(container.path)
     if conn is None:
         raise PybuildError(
@@ -145,9 +145,11 @@ def _connect(container: Container) -> _socket.socket:
 
 def _receive(conn: _socket.socket) -> tuple[control.Message, list[int]]:
     answer, fds = control.receive(conn)
-    if answer is None:
-        raise PybuildError("the container's supervisor has died")
-    return control.checked(answer), fds
+    return (died() if answer is None else control.checked(answer)), fds
+
+
+def died() -> NoReturn:
+    raise PybuildError("the container's supervisor has died, and the container with it")
 
 
 def wait(container: Container) -> int:
@@ -195,7 +197,7 @@ def restart(
     if answer is None:
         start(engine, container, Client())
     else:
-        _check(answer)
+        check(answer)
 
 
 def settle(engine: Engine, container: Container) -> None:

@@ -13,7 +13,7 @@ import signal
 import termios
 import tty
 
-from buildkit_py.errors import PybuildError
+from buildkit_py.errors import ContainerError, PybuildError
 from buildkit_py.runtime import control
 from buildkit_py.runtime.loop import Loop
 from buildkit_py.runtime.streams import Sink
@@ -133,7 +133,8 @@ class Attachment:
             data = b""
         if not data:
             self._loop.forget(0)
-            self._inlet.put(self._typed)
+            # The end of a terminal's input is a character.
+            self._inlet.put(self._typed + (b"\x04" if self._terminal else b""))
             self._inlet.end()
             return
         if self._saved is not None and self._detach:
@@ -163,7 +164,11 @@ class Attachment:
         if message is None:
             self._error = PybuildError("the container's supervisor has died, and the container with it")
         elif "error" in message:
-            self._error = PybuildError(message["error"], hint=message.get("hint", ""))
+            hint = message.get("hint", "")
+            if "exit" in message:
+                self._error = ContainerError(message["error"], status=message["exit"], hint=hint)
+            else:
+                self._error = PybuildError(message["error"], hint=hint)
         elif "exit" in message:
             self._status = message["exit"]
             self.warning = message.get("said", "")

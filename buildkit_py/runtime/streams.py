@@ -172,12 +172,11 @@ class Outlet:
 class Inlet:
     """The process's input, from any number of clients, one after the other or mixed."""
 
-    def __init__(self, loop: Loop, fd: int, *, once: bool, terminal: bool) -> None:
-        """``once``: the input ends with the first client's. A terminal's never does: it is sent its EOF."""
+    def __init__(self, loop: Loop, fd: int, *, once: bool) -> None:
+        """``once``: the input ends with the first client's."""
         self._loop = loop
         self._sink = Sink(loop, fd, self._go_on)
         self._once = once
-        self._terminal = terminal
         self._sources: list[int] = []
 
     def add(self) -> int:
@@ -198,16 +197,10 @@ class Inlet:
         if not data or not self._sink.open:
             self._drop(fd)
             if not data and self._once:
-                self._end()
+                self._sink.end()
         elif self._sink.full:
             for source in self._sources:
                 self._loop.forget(source)
-
-    def _end(self) -> None:
-        if self._terminal:
-            self._sink.put(b"\x04")
-        else:
-            self._sink.end()
 
     def _go_on(self) -> None:
         for source in self._sources:
@@ -239,20 +232,23 @@ class Streams:
         interactive: bool,
         once: bool,
         size: tuple[int, int] = (0, 0),
+        master: int = -1,
         log: Log | None = None,
         logged: Callable[[], None] = lambda: None,
     ) -> None:
+        """``master``: of a terminal that is there already, which is then ours to close."""
         self.terminal = terminal
-        self._master = -1
+        self._master = master
         self._theirs: list[int] = []
         self._inlet: Inlet | None = None
         if terminal:
-            self._master, slave = os.openpty()
-            self._theirs = [slave]
+            if master < 0:
+                self._master, slave = os.openpty()
+                self._theirs = [slave]
             self.resize(*size)
             self._outlets = {"stdout": Outlet(loop, self._master, "stdout", log, logged)}
             if interactive:
-                self._inlet = Inlet(loop, os.dup(self._master), once=once, terminal=True)
+                self._inlet = Inlet(loop, os.dup(self._master), once=False)
             return
         (out, out_w), (err, err_w) = os.pipe(), os.pipe()
         self._outlets = {
@@ -261,7 +257,7 @@ class Streams:
         }
         if interactive:
             given, ours = os.pipe()
-            self._inlet = Inlet(loop, ours, once=once, terminal=False)
+            self._inlet = Inlet(loop, ours, once=once)
         else:
             given = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._theirs = [given, out_w, err_w]

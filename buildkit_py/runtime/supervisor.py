@@ -16,6 +16,7 @@ The command's end of the first connection (``Front``) is a client like those of 
     signal   signal: sends it; ``manual``: the restart policy is not to undo it
     stop     signal, timeout (seconds, negative: for ever): answered when it has ended
     resize   rows, columns
+    exec     see buildkit_py.runtime.execution: answered as attach is, or, detached, when it runs; ``exit``
     restart  signal, timeout: stop, then start with the spec given before
 
 On a connection of ``attach``, ``signal`` and ``resize`` are not answered.
@@ -38,6 +39,7 @@ from buildkit_py.linux.identity import Identity
 from buildkit_py.runtime import config as configs
 from buildkit_py.runtime import container, control, events, state
 from buildkit_py.runtime.config import Config
+from buildkit_py.runtime.execution import Execution
 from buildkit_py.runtime.hooks import Hooks
 from buildkit_py.runtime.log import Log
 from buildkit_py.runtime.loop import Loop
@@ -153,6 +155,7 @@ class _Client:
         self.follows = False
         """For more in the log."""
         self.attached = False
+        self.execution: Execution | None = None
 
 
 class Supervisor:
@@ -173,6 +176,9 @@ class Supervisor:
         self._streams: Streams | None = None
         self._running: Running | None = None
         self._clients: dict[int, _Client] = {}
+        self._live_spec = spec
+        """With what the last set-up made of it."""
+        self._executions: set[Execution] = set()
         self._size = (0, 0)
         self._starter: _Client | None = None
         """The client that waits to hear whether the command could be executed."""
@@ -194,7 +200,7 @@ class Supervisor:
         while not self._done:
             self._loop.turn()
         # Clients that are slow get what is left for them.
-        while self._streams is not None and self._streams.pending():
+        while self._executions or (self._streams is not None and self._streams.pending()):
             self._loop.turn()
 
     def _watch_signals(self) -> None:
@@ -229,6 +235,7 @@ class Supervisor:
             spec, namespace = self._hooks.set_up(
                 self._directory, self._config, self._spec, lambda text: self._warn(client, text)
             )
+            self._live_spec = spec
             stdin, stdout, stderr = streams.given
             self._running = self._launcher.run(
                 spec, stdin=stdin, stdout=stdout, stderr=stderr, namespace=namespace
@@ -256,6 +263,7 @@ class Supervisor:
         )
         self._event("start")
         self._loop.watch(self._running.fileno(), self._advance)
+        self._heard()
 
     def _warn(self, client: _Client | None, text: str) -> None:
         if client is not None:
@@ -285,25 +293,23 @@ class Supervisor:
         except SandboxError as e:
             status, error = FAILED, e
         if status is None:
-            if self._running.refusal:
-                self._refused(self._running.refusal)
-            elif self._running.executing:
-                self._launched()
+            self._heard()
             return
         self._loop.forget(fd)
         self._ended(status, error)
 
-    def _launched(self) -> None:
+    def _heard(self) -> None:
+        """What it said may be what somebody waits for; the first of it comes with the start."""
         assert self._running is not None
-        if self._running.pid != self._state.pid:
-            # An OCI runtime made the container's first process only now.
-            self._note(pid=self._running.pid)
-        if self._starter is not None:
-            starter, self._starter = self._starter, None
-            self._tell(starter, {"pid": self._state.pid})
-
-    def _refused(self, line: str) -> None:
-        self._state = self._state._replace(error=line)
+        if self._running.refusal:
+            self._state = self._state._replace(error=self._running.refusal)
+        elif self._running.executing:
+            if self._running.pid != self._state.pid:
+                # An OCI runtime made the container's first process only now.
+                self._note(pid=self._running.pid)
+            starter = self._take_starter()
+            if starter is not None:
+                self._tell(starter, {"pid": self._state.pid})
 
     def _ended(self, status: int, error: PybuildError | None) -> None:
         running, streams = self._running, self._streams
@@ -478,6 +484,26 @@ class Supervisor:
             os.close(fd)
         self._event("attach")
 
+    def _do_exec(self, client: _Client, message: control.Message) -> None:
+        if self._running is None:
+            raise PybuildError("the container is not running")
+        if self._state.status == "paused":
+            raise PybuildError("the container is paused", hint="unpause it first")
+        client.attached = True
+        execution = client.execution = Execution(
+            self._loop,
+            message,
+            lambda answer, fds: self._tell(client, answer, fds),
+            lambda status: self._exec_ended(execution, status),
+        )
+        self._event("exec_start: " + " ".join(message["args"]))
+        execution.start(self._launcher, self._running, self._live_spec)
+        self._executions.add(execution)
+
+    def _exec_ended(self, execution: Execution, status: int) -> None:
+        self._executions.discard(execution)
+        self._event("exec_die", exitCode=str(status))
+
     def _do_wait(self, client: _Client, message: control.Message) -> None:
         client.waits = True
 
@@ -487,6 +513,9 @@ class Supervisor:
         self._tell(client, {"log": True})
 
     def _do_resize(self, client: _Client, message: control.Message) -> None:
+        if client.execution is not None:
+            client.execution.resize(message["rows"], message["columns"])
+            return
         self._size = (message["rows"], message["columns"])
         if self._streams is not None:
             self._streams.resize(*self._size)
@@ -495,6 +524,9 @@ class Supervisor:
 
     def _do_signal(self, client: _Client, message: control.Message) -> None:
         number = int(message["signal"])
+        if client.execution is not None:
+            client.execution.kill(number)
+            return
         if message.get("manual"):
             self._state = self._state._replace(stopped=True)
             self._loop.cancel(self._restart)

@@ -18,34 +18,44 @@ from buildkit_py.sandbox import wire
 from buildkit_py.sandbox.owners import Recorder
 
 
-def main(conn: _socket.socket, link: _socket.socket, pidfd: int) -> NoReturn:
-    """Serve one sandbox (``pidfd``); never returns."""
+def main(conn: _socket.socket, link: _socket.socket, pidfd: int, joined: int = -1) -> NoReturn:
+    """Serve one sandbox (``pidfd``), or a process that joined the one of ``joined``; never returns."""
     try:
-        _serve(conn, link, pidfd)
+        _serve(conn, link, pidfd, joined)
     except BaseException as e:
         _report(conn, e)
     finally:
         os._exit(0)
 
 
-def _serve(conn: _socket.socket, link: _socket.socket, pidfd: int) -> None:
+def _serve(conn: _socket.socket, link: _socket.socket, pidfd: int, joined: int) -> None:
     poll = select.poll()
     poll.register(link, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
     recorder: Recorder | None = None
     network = -1
+    left = False
     try:
         while True:
             for fd, event in poll.poll():
                 if fd == pidfd:
                     if recorder is not None:
                         recorder.finish(conn)
-                    return
+                    if joined < 0 or recorder is None or not recorder.wanted() or os.fork():
+                        return
+                    # What the process left behind is under its filter, and wants answers.
+                    recorder.moved()
+                    poll.unregister(pidfd)
+                    poll.register(joined, select.POLLIN)
+                    pidfd, joined, left = joined, -1, True
+                    continue
                 if recorder is not None and fd == recorder.listener:
                     if event & select.POLLIN:
                         recorder.answer()
                     else:
                         poll.unregister(fd)
+                        if left:
+                            return
                     continue
                 message, fds = wire.receive(link)
                 if message is None:

@@ -64,21 +64,15 @@ def main(
         process.take_streams(*streams)
         spec = wire.receive_spec(conn)
         if spec.runtime:
-            status, refusal = _by_runtime(conn, link, spec, settings, namespace)
+            status = _by_runtime(conn, link, spec, settings, namespace)
         else:
+            # What needs files of ours, or a module, comes before the old root goes.
+            program = settings.filter(spec)
             prepare(conn, link, spec, settings, namespace)
-            status, refusal = process.execute(spec, lambda: wire.send(conn, ("executing",)))
-        if refusal:
-            wire.send(conn, ("refused", refusal))
-    except EOFError:
-        pass
-    except SandboxError as e:
-        _report(conn, e.message, e.call, e.errno, e.hint)
-    except OSError as e:
-        what = f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror or e)
-        _report(conn, what, "", e.errno or errno.EIO, "")
+            become(spec, settings, program, link)
+            status = execute(conn, spec)
     except BaseException as e:
-        _report(conn, f"{type(e).__name__}: {e}", "", errno.EIO, "")
+        report(conn, e)
     finally:
         os._exit(status)
 
@@ -89,20 +83,30 @@ def _by_runtime(
     spec: SandboxSpec,
     settings: Settings,
     namespace: int,
-) -> tuple[int, str]:
+) -> int:
     """The same by an OCI runtime: to the container's end."""
     from buildkit_py.sandbox import foreign
 
     os.umask(0o022)
     process.take_terminal(spec)
     if "pid" in spec.host:
-        _die_with_the_starter()
+        die_with_the_starter()
     if settings.mode != "root":
         process.enter_cgroups(spec)
     if spec.network != "host":
         _begin_network(spec, link, namespace)
         _finish_network(spec, link)
-    return foreign.run(conn, spec, mode=settings.mode, base_stub=settings.base_stub)
+    status, refusal = foreign.run(conn, spec, mode=settings.mode, base_stub=settings.base_stub)
+    if refusal:
+        wire.send(conn, ("refused", refusal))
+    return status
+
+
+def execute(conn: _socket.socket, spec: SandboxSpec) -> int:
+    """Become the command. Returns only where that failed: the exit status."""
+    status, refusal = process.execute(spec, lambda: wire.send(conn, ("executing",)))
+    wire.send(conn, ("refused", refusal))
+    return status
 
 
 def prepare(
@@ -115,9 +119,7 @@ def prepare(
     os.umask(0o022)
     process.take_terminal(spec)
     if "pid" in spec.host:
-        _die_with_the_starter()
-    # What needs files of ours, or a module, comes before the old root goes.
-    program = settings.filter(spec)
+        die_with_the_starter()
     process.set_oom_score(spec)
     process.enter_cgroups(spec)
     if spec.network != "host":
@@ -137,13 +139,17 @@ def prepare(
     process.set_limits(spec)
     process.enter_user_namespaces(spec)
     sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
+
+
+def become(spec: SandboxSpec, settings: Settings, program: bytes, link: _socket.socket | None) -> None:
+    """Take on the command's user, capabilities and filter."""
     if settings.mode == "single":
         process.become_emulated(spec, program, link)
     else:
         process.become(spec, program)
 
 
-def _die_with_the_starter() -> None:
+def die_with_the_starter() -> None:
     """Without a process namespace of ours the kernel would let a sandbox live on. Not after a set-uid
     program, for which the kernel forgets this."""
     sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -170,8 +176,18 @@ def _finish_network(spec: SandboxSpec, link: _socket.socket | None) -> None:
         )
 
 
-def _report(conn: _socket.socket, message: str, call: str, number: int, hint: str) -> None:
+def report(conn: _socket.socket, error: BaseException) -> None:
+    """Tell the main process why the command could not be run."""
+    if isinstance(error, EOFError):
+        # It is gone.
+        return
+    words = (f"{type(error).__name__}: {error}", "", errno.EIO, "")
+    if isinstance(error, SandboxError):
+        words = (error.message, error.call, error.errno, error.hint)
+    elif isinstance(error, OSError):
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        words = (what, "", error.errno or errno.EIO, "")
     try:
-        wire.send(conn, ("error", message, call, number, hint))
+        wire.send(conn, ("error", *words))
     except OSError:
         pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import _thread
+import errno
 import os
 import signal
 from typing import Any
@@ -19,15 +20,23 @@ from buildkit_py.linux.ownership import Owner, decode
 from buildkit_py.sandbox import layout, starter, stubs, wire
 from buildkit_py.sandbox.spec import SandboxSpec
 
+Heard = tuple[wire.Message, list[int]]
+"""A message and its descriptors."""
+
 
 class Running:
     """A sandbox that was started. ``wait`` it, from one thread; ``kill`` from any."""
 
     def __init__(
-        self, conn: _socket.socket, pidfd: int, spec: SandboxSpec, early: list[wire.Message]
+        self,
+        conn: _socket.socket,
+        pidfd: int,
+        spec: SandboxSpec,
+        early: list[Heard],
     ) -> None:
         self._conn = conn
         self._pidfd = pidfd
+        self._process = -1
         self._lock = _thread.allocate_lock()
         """Over _pidfd: a closed descriptor's number may soon be another process's."""
         self._spec = spec
@@ -43,9 +52,11 @@ class Running:
         """Whether the sandbox is set up and about to become the command."""
         self.refusal = ""
         """Why the command can't be executed, where that was found out in time; it is on its stderr, too."""
+        self.terminal = -1
+        """The master of the terminal that a joined process made for itself; whoever takes it closes it."""
         self._made: list[Any] | None = None
-        for message in early:
-            self._take(message)
+        for message, fds in early:
+            self._take(message, fds)
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         """Signal the command (process 1 of the sandbox; SIGKILL takes all of the sandbox with it)."""
@@ -67,6 +78,13 @@ class Running:
             pass
         return status
 
+    @property
+    def process(self) -> int:
+        """A descriptor (pidfd) of the sandbox's process 1. Raises SandboxError where it has ended."""
+        if self._pidfd < 0:
+            raise SandboxError("the container has ended", call="setns", errno=errno.ESRCH)
+        return self._process if self._process >= 0 else self._pidfd
+
     def fileno(self) -> int:
         """Readable when there is something for ``advance``."""
         return self._conn.fileno()
@@ -75,11 +93,7 @@ class Running:
         """Take one message of the sandbox, waiting for it: as ``wait`` once it has ended, else None."""
         if self._status is None:
             message, fds = wire.receive(self._conn)
-            self._take(message)
-            for fd in fds:
-                # Of the container's own first process, where a runtime made it.
-                self.pid = _pid_of(fd)
-                os.close(fd)
+            self._take(message, fds)
         if self._status is None:
             return None
         self._close()
@@ -87,7 +101,7 @@ class Running:
             raise self._error
         return self._status
 
-    def _take(self, message: wire.Message | None) -> None:
+    def _take(self, message: wire.Message | None, fds: list[int]) -> None:
         if message is None:
             self._status = 125
             self._error = SandboxError("the process that starts the sandboxes has died", call="starter")
@@ -101,6 +115,12 @@ class Running:
             self.executing = True
         elif kind == "refused":
             (self.refusal,) = values
+        elif kind == "terminal":
+            (self.terminal,) = fds
+        elif kind == "process":
+            # The container's own first process, where a runtime made it.
+            (self._process,) = fds
+            self.pid = _pid_of(self._process)
         elif kind == "made":
             self._made = values
         elif kind == "owners":
@@ -114,6 +134,9 @@ class Running:
                 return
             os.close(self._pidfd)
             self._pidfd = -1
+            if self._process >= 0:
+                os.close(self._process)
+                self._process = -1
         self._conn.close()
         if self._made:
             layer, made = self._made
@@ -127,6 +150,16 @@ def _clean(spec: SandboxSpec, stub_layer: str, made: list[stubs.Stub]) -> None:
         stubs.remove(spec.tree, made, ())
     elif spec.upper:
         stubs.remove(spec.upper, made, spec.layers)
+
+
+def _untimely(said: list[Heard]) -> SandboxError:
+    """Why a sandbox ended before it began."""
+    for fd in [fd for _, fds in said for fd in fds]:
+        os.close(fd)
+    for message, _ in said:
+        if message[0] == "error":
+            return _error(list(message[1:]))
+    return SandboxError("the process that starts the sandboxes has died", call="starter")
 
 
 def _error(values: list[Any]) -> SandboxError:
@@ -175,25 +208,33 @@ class Launcher:
         ``namespace``: the network namespace that it enters, where the network isn't the host's; without it
         it makes its own.
         """
+        fds = (stdin, stdout, stderr) + ((namespace,) if namespace >= 0 else ())
+        return self._begin(("run", spec.network, spec.platform, spec.host), fds, spec)
+
+    def join(self, running: Running, spec: SandboxSpec, *, stdin: int, stdout: int, stderr: int) -> Running:
+        """Start one more process in a sandbox: of the spec, its command, user and limits count.
+
+        With ``terminal`` it makes one of the sandbox's own, whatever its streams are (Running.terminal).
+        """
+        return self._begin(("join",), (stdin, stdout, stderr, running.process), spec)
+
+    def _begin(self, request: wire.Message, fds: tuple[int, ...], spec: SandboxSpec) -> Running:
         mine, other = wire.pair()
         try:
-            fds = (other.fileno(), stdin, stdout, stderr) + ((namespace,) if namespace >= 0 else ())
-            wire.send(self._control, ("run", spec.network, spec.platform, spec.host), fds)
+            wire.send(self._control, request, (other.fileno(), *fds))
             other.close()
             if self.mode == "single":
                 spec = spec._replace(env=(f"APT_CONFIG=/dev/{layout.APT_CONFIG}", *spec.env))
             wire.send_spec(mine, spec)
             # The sandbox itself may be quicker with a word than the starter is.
-            early: list[wire.Message] = []
+            early: list[Heard] = []
             while True:
-                message, pidfds = wire.receive(mine)
-                if message is None:
-                    raise SandboxError("the process that starts the sandboxes has died", call="starter")
-                if message[0] == "failed":
-                    raise _error(list(message[1:]))
+                message, received = wire.receive(mine)
+                if message is None or message[0] == "exit":
+                    raise _untimely(early)
                 if message[0] == "started":
-                    return Running(mine, pidfds[0], spec, early)
-                early.append(message)
+                    return Running(mine, received[0], spec, early)
+                early.append((message, received))
         except OSError as e:
             mine.close()
             raise SandboxError(

@@ -17,6 +17,7 @@ import _socket
 import errno
 import fcntl
 import os
+import select
 import stat
 import struct
 
@@ -107,6 +108,18 @@ class Recorder:
         self._names = _owner_calls()
         self._special: dict[bytes, Owner] = {}
         self._marked = False
+
+    def wanted(self) -> bool:
+        """Whether some process is still under the filter."""
+        poll = select.poll()
+        poll.register(self.listener, 0)
+        return not poll.poll(0)
+
+    def moved(self) -> None:
+        """This is a fork of the process that made it."""
+        os.close(self._own)
+        self._own = os.open("self/fd", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._proc)
+        os.fchdir(self._own)
 
     def answer(self) -> None:
         """Take one notification and answer it."""

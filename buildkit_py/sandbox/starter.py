@@ -17,7 +17,8 @@ import _socket
 import os
 import select
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.errors import SandboxError
@@ -39,7 +40,7 @@ _NAMESPACES = {
 class _Run:
     """A sandbox, and the process beside it (0: there is none)."""
 
-    def __init__(self, pid: int, pidfd: int, conn: _socket.socket, *, host_pids: bool) -> None:
+    def __init__(self, pid: int, pidfd: int, conn: _socket.socket, *, host_pids: bool = False) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.conn = conn
@@ -66,6 +67,7 @@ def _serve(control: _socket.socket, mode: str, base_stub: str) -> None:
     from buildkit_py.linux import emulation as emulation
     from buildkit_py.linux import seccomp
     from buildkit_py.sandbox import child
+    from buildkit_py.sandbox import joiner as joiner
 
     single = mode == "single"
     open_filter = seccomp.program(emulate=True, confine=False) if single else b""
@@ -90,28 +92,17 @@ def _serve(control: _socket.socket, mode: str, base_stub: str) -> None:
 
 
 def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
-    from buildkit_py.linux import emulation
-    from buildkit_py.sandbox import child
-
     message, fds = wire.receive(control)
     if message is None:
         os._exit(0)
     conn = _socket.socket(fileno=fds[0])
     streams = (fds[1], fds[2], fds[3])
     namespace = fds[4] if len(fds) > 4 else -1
-    _, network, platform, host = message
-    emulation.prepare(platform, settings.mode)
-    link, far_link = wire.pair() if settings.mode == "single" or network == "private" else (None, None)
     try:
-        pid, pidfd = sc.clone(_flags(host))
-        if pid == 0:
-            child.main(conn, far_link, streams, settings, namespace)
-        run = _Run(pid, pidfd, conn, host_pids="pid" in host)
-        if link is not None:
-            if far_link is not None:
-                far_link.close()
-            run.attendant = _start_attendant(run, link)
-            run.attendant_pidfd = os.pidfd_open(run.attendant)
+        if message[0] == "join":
+            run = _join(conn, streams, settings, fds[4])
+        else:
+            run = _run(conn, message, streams, settings, namespace)
     except (SandboxError, OSError) as e:
         words = (
             (e.message, e.call, e.errno, e.hint) if isinstance(e, SandboxError) else (str(e), "fork", 0, "")
@@ -122,11 +113,68 @@ def _start(control: _socket.socket, settings: child.Settings) -> _Run | None:
     finally:
         for fd in fds[1:]:
             os.close(fd)
-        for end in (link, far_link):
-            if end is not None:
-                end.close()
+    return run
+
+
+def _run(
+    conn: _socket.socket,
+    message: wire.Message,
+    streams: tuple[int, int, int],
+    settings: child.Settings,
+    namespace: int,
+) -> _Run:
+    """Start a sandbox. Raises SandboxError, OSError."""
+    from buildkit_py.linux import emulation
+    from buildkit_py.sandbox import child
+
+    _, network, platform, host = message
+    emulation.prepare(platform, settings.mode)
+    link, far_link = wire.pair() if settings.mode == "single" or network == "private" else (None, None)
+    with _closing(link, far_link):
+        pid, pidfd = sc.clone(_flags(host))
+        if pid == 0:
+            child.main(conn, far_link, streams, settings, namespace)
+        run = _Run(pid, pidfd, conn, host_pids="pid" in host)
+        if link is not None and far_link is not None:
+            far_link.close()
+            _start_attendant(run, link, -1)
     _tell(conn, ("started",), (pidfd,))
     return run
+
+
+def _join(
+    conn: _socket.socket,
+    streams: tuple[int, int, int],
+    settings: child.Settings,
+    sandbox: int,
+) -> _Run:
+    """Start a process that joins the sandbox of a pidfd; it tells of the command that it starts there by
+    itself.
+
+    Raises SandboxError, OSError.
+    """
+    from buildkit_py.sandbox import joiner
+
+    link, far_link = wire.pair() if settings.mode == "single" else (None, None)
+    with _closing(link, far_link):
+        pid, pidfd = sc.clone(0)
+        if pid == 0:
+            joiner.main(conn, far_link, streams, settings, sandbox)
+        run = _Run(pid, pidfd, conn)
+        if link is not None and far_link is not None:
+            far_link.close()
+            _start_attendant(run, link, sandbox)
+    return run
+
+
+@contextmanager
+def _closing(*ends: _socket.socket | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for end in ends:
+            if end is not None:
+                end.close()
 
 
 def _flags(host: tuple[str, ...]) -> int:
@@ -134,13 +182,13 @@ def _flags(host: tuple[str, ...]) -> int:
     return sc.CLONE_NEWNS | sum(flag for name, flag in _NAMESPACES.items() if name not in host)
 
 
-def _start_attendant(run: _Run, link: _socket.socket) -> int:
+def _start_attendant(run: _Run, link: _socket.socket, joined: int) -> None:
     from buildkit_py.sandbox import attendant
 
-    pid = os.fork()
-    if pid == 0:
-        attendant.main(run.conn, link, run.pidfd)
-    return pid
+    run.attendant = os.fork()
+    if run.attendant == 0:
+        attendant.main(run.conn, link, run.pidfd, joined)
+    run.attendant_pidfd = os.pidfd_open(run.attendant)
 
 
 def _tell(conn: _socket.socket, message: wire.Message, fds: tuple[int, ...] = ()) -> None:

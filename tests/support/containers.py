@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -48,3 +49,16 @@ def supervisor_of(pybuild: Pybuild, name: str) -> int:
         except OSError:
             continue
     raise AssertionError("nobody has the lock")
+
+
+def state(pybuild: Pybuild, name: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(pybuild("inspect", "-f", "{{json .State}}", name).stdout)
+    return found
+
+
+def ready(pybuild: Pybuild, name: str) -> None:
+    """Wait until the container has written its first line."""
+    with pybuild.start("logs", "-f", name) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready"
+        process.kill()

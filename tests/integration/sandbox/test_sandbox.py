@@ -409,9 +409,7 @@ for n in range(200):
     )
     layers = [f"{{folder}}/many/l{n}-{'x' * 200}" for n in range(200)]
     spec = {"args": ["sh", "-c", "rm /data/file; ls /data"], "layers": [*layers, "{folder}/busybox"]}
-    done = sandbox.many(
-        [{"args": ["true"]}, spec], before=before.replace("identity", "userns._present_identity()")
-    )
+    done = sandbox.many([{"args": ["true"]}, spec], before=before.replace("identity", "userns.present()"))
     assert done[1].error is None
     assert done[1].out == "link\n"
     assert done[1].upper["data/file"][0] == "0o20000"

@@ -1,0 +1,77 @@
+"""``exec``: a command in a container that runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from buildkit_py.engine import containers
+from buildkit_py.engine.client import Client
+from buildkit_py.engine.create import root_tree
+from buildkit_py.request import Pairs
+from buildkit_py.runtime import control
+from buildkit_py.runtime.attachment import Attachment, size
+from buildkit_py.runtime.container import Container
+from buildkit_py.runtime.process import environment
+from buildkit_py.snapshot.passwd import resolve_user
+from buildkit_py.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
+
+
+class ExecRequest(NamedTuple):
+    command: tuple[str, ...]
+    env: Pairs = ()
+    user: str = ""
+    """"": the container's."""
+    workdir: str = ""
+    interactive: bool = False
+    terminal: bool = False
+    privileged: bool = False
+
+
+def execute(engine: Engine, container: Container, request: ExecRequest, client: Client) -> int | None:
+    """Run a command in the container; its exit status, None where it was left to run by itself.
+
+    Raises ContainerError where it can't be executed.
+    """
+    conn = containers.connect(container)
+    attachment = None
+    if client.attach:
+        attachment = Attachment(terminal=request.terminal, proxy=client.proxy, detach=client.detach)
+    try:
+        control.send(conn, _message(engine, container, request, client))
+        answer, fds = control.receive(conn)
+        if answer is None:
+            return containers.died()
+        containers.check(answer)
+        return attachment.serve(conn, tuple(answer["streams"]), fds) if attachment is not None else None
+    finally:
+        if attachment is not None:
+            attachment.close()
+        conn.close()
+
+
+def _message(engine: Engine, container: Container, request: ExecRequest, client: Client) -> control.Message:
+    config = container.config()
+    engine.enter()
+    user = request.user or config.request.user or config.image_config.get("User") or ""
+    uid, gid, groups, home = resolve_user(root_tree(engine, container, config), user)
+    asked = config.request._replace(
+        env=(*config.request.env, *request.env), terminal=request.terminal or config.request.terminal
+    )
+    hostname = asked.networking.hostname or config.id[:12]
+    return {
+        "op": "exec",
+        "args": request.command,
+        "env": environment(config.image_config, asked, home, hostname),
+        "cwd": request.workdir or asked.workdir or config.image_config.get("WorkingDir") or "/",
+        "uid": uid,
+        "gid": gid,
+        "groups": groups,
+        "terminal": request.terminal,
+        "privileged": request.privileged,
+        "interactive": request.interactive and "stdin" in client.attach,
+        "streams": client.attach,
+        **size(),
+    }

@@ -1,0 +1,136 @@
+"""One more process in a sandbox that runs: ``exec``, and what reads and writes files there (``cp``).
+
+Forked by the starter, of which all modules are in memory; enters the sandbox's namespaces and, as those of
+processes are for children only, forks the command there and waits for it. Between the two nothing is looked
+up in the sandbox: its files are not ours to run.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import fcntl
+import os
+import stat
+import struct
+import sys
+import termios
+from typing import NoReturn
+
+from buildkit_py.errors import SandboxError
+from buildkit_py.linux import syscalls as sc
+from buildkit_py.sandbox import child, process, wire
+from buildkit_py.sandbox.spec import SandboxSpec
+
+_KINDS = {
+    "mnt": sc.CLONE_NEWNS,
+    "pid": sc.CLONE_NEWPID,
+    "ipc": sc.CLONE_NEWIPC,
+    "uts": sc.CLONE_NEWUTS,
+    "net": sc.CLONE_NEWNET,
+    "cgroup": sc.CLONE_NEWCGROUP,
+}
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+_PTMX = os.makedev(5, 2)
+
+
+def main(
+    conn: _socket.socket,
+    link: _socket.socket | None,
+    streams: tuple[int, int, int],
+    settings: child.Settings,
+    pidfd: int,
+) -> NoReturn:
+    """Join the sandbox of ``pidfd``; read the spec of the command from ``conn``, run it and wait for it."""
+    status = child.SETUP_FAILED
+    try:
+        process.take_streams(*streams)
+        spec = wire.receive_spec(conn)
+        # What needs files of ours, or a module, comes before the old root is out of sight.
+        program = settings.filter(spec)
+        process.set_oom_score(spec)
+        groups = [os.open(f"{d}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for d in spec.cgroups]
+        sc.setns(pidfd, _differing(pidfd))
+        pid, pidfd = sc.clone(0)
+        if pid == 0:
+            _become(conn, link, spec, settings, program, groups)
+        wire.send(conn, ("started",), (pidfd,))
+        os.close(pidfd)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = code if code >= 0 else 128 - code
+    except BaseException as e:
+        child.report(conn, e)
+    finally:
+        os._exit(status)
+
+
+def _differing(pidfd: int) -> int:
+    """The kinds of namespaces that the sandbox doesn't share with us."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as f:
+        pid = next(line.split()[1] for line in f if line.startswith("Pid:"))
+    if pid == "-1":
+        raise SandboxError("the container has ended", call="setns", errno=errno.ESRCH)
+    flags = 0
+    for kind, flag in _KINDS.items():
+        if os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}"):
+            flags |= flag
+    return flags
+
+
+def _become(
+    conn: _socket.socket,
+    link: _socket.socket | None,
+    spec: SandboxSpec,
+    settings: child.Settings,
+    program: bytes,
+    groups: list[int],
+) -> NoReturn:
+    status = child.SETUP_FAILED
+    try:
+        # Nothing of the sandbox's may be imported.
+        sys.path, sys.meta_path = [], []
+        if "pid" in spec.host:
+            child.die_with_the_starter()
+        for group in groups:
+            os.write(group, b"0")
+        os.umask(0o022)
+        os.setsid()
+        if spec.terminal:
+            _own_terminal(conn, spec)
+        try:
+            os.chdir(spec.cwd)
+        except OSError as e:
+            raise SandboxError(
+                f"the working directory {spec.cwd}: {e.strerror}", call="chdir", errno=e.errno or 0
+            ) from e
+        process.set_limits(spec)
+        process.enter_user_namespaces(spec)
+        sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
+        child.become(spec, settings, program, link)
+        status = child.execute(conn, spec)
+    except BaseException as e:
+        child.report(conn, e)
+    finally:
+        os._exit(status)
+
+
+def _own_terminal(conn: _socket.socket, spec: SandboxSpec) -> None:
+    """A terminal of the sandbox's own devpts, so that ttyname(3) knows it; its master goes to the main
+    process. The sandbox may have put anything in its place."""
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    found = os.fstat(master)
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != _PTMX:
+        raise SandboxError("the container's /dev/pts/ptmx is no terminal", call="open", errno=errno.ENOTTY)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+    try:
+        os.fchown(slave, spec.uid, -1)
+    except OSError:
+        # One mapped id: it is everybody's.
+        pass
+    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    for number in (0, 1, 2):
+        os.dup2(slave, number)
+    wire.send(conn, ("terminal",), (master,))
+    os.close(master)
