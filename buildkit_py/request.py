@@ -113,6 +113,8 @@ class BuildRequest(NamedTuple):
     ulimits: Ulimits = ()
     limits: Limits = Limits()
     """Of each RUN; they take no part in cache keys."""
+    on_failure: str = ""
+    """``shell``: enter the state of a RUN that failed."""
     outputs: tuple[Output, ...] = ()
     """Empty: an image in the store."""
     allow: tuple[str, ...] = ()

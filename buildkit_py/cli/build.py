@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from buildkit_py.cli import limits, values
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.request import BuildRequest, BuildResult, CacheSpec, Output, SecretSpec, SshSpec
+
+if TYPE_CHECKING:
+    from buildkit_py.errors import StepError
+    from buildkit_py.progress.display import Display
 
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet")
 CALLS = ("build", "check", "outline", "targets")
@@ -39,6 +44,7 @@ def translate(args: Args) -> BuildRequest:
         shm_size=values.size(args.text("shm_size"), "--shm-size"),
         ulimits=values.ulimits(args.texts("ulimits")),
         limits=limits.translate(args)._replace(shm_size=0),
+        on_failure=_on_failure(args.text("on_failure")),
         outputs=outputs(args),
         allow=_listed(args.texts("allow")),
         cache_from=tuple(cache(text, "--cache-from") for text in args.texts("cache_from")),
@@ -46,6 +52,12 @@ def translate(args: Args) -> BuildRequest:
         call=call,
         format=form,
     )
+
+
+def _on_failure(text: str) -> str:
+    if text not in ("", "shell"):
+        raise UsageError(f"--on-failure: '{text}' is not known", hint="--on-failure=shell is")
+    return text
 
 
 def _build_args(args: Args) -> values.Pairs:
@@ -164,13 +176,19 @@ def run(args: Args) -> int:
         return plan.run(args)
     request = translate(args)
     quiet = args.flag("quiet")
+    if request.on_failure:
+        from buildkit_py.runtime import console
+
+        console.require()
     if any(map(to_stdout, request.outputs)) and sys.stdout.isatty():
         raise UsageError("an archive is not written to a terminal", hint="redirect stdout, or give dest=FILE")
     from buildkit_py.cli.session import Session
 
     with Session("quiet" if quiet else args.text("progress")) as session:
         try:
-            result = session.engine.build(request, session.display)
+            result = session.engine.build(
+                request, session.display, lambda error: _enter(session.display, error)
+            )
         finally:
             if args.flag("explain") and session.engine.last_build:
                 session.display.close()
@@ -190,6 +208,13 @@ def run(args: Args) -> int:
     if result.error is not None and not result.text:
         raise result.error
     return 1 if checking and (result.warnings or result.error) else 0
+
+
+def _enter(display: Display, error: StepError) -> None:
+    """A shell is about to get the terminal."""
+    display.close()
+    sys.stderr.write(f"{error.message}\nA shell in the state of this step; `exit` leaves it.\n")
+    sys.stderr.flush()
 
 
 def _write_files(args: Args, result: BuildResult) -> None:
@@ -272,6 +297,11 @@ PARAMS = (
     ),
     flag("--no-cache", help="Run every step again"),
     option("--no-cache-filter", multiple=True, metavar="STAGE", help="Run every step of these stages again"),
+    option(
+        "--on-failure",
+        metavar="shell",
+        help="Enter a RUN that fails by a shell in the state that it left",
+    ),
     option(
         "-o",
         "--output",

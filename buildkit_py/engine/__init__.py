@@ -16,7 +16,7 @@ from buildkit_py import paths
 from buildkit_py.errors import SandboxError, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from buildkit_py.cache.index import CacheIndex
     from buildkit_py.cache.inputs import KeyInputs
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from buildkit_py.engine.plan import Plan
     from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.engine.store_check import Checked
+    from buildkit_py.errors import StepError
     from buildkit_py.exporter import Stores
     from buildkit_py.history.record import Build
     from buildkit_py.history.store import History
@@ -249,14 +250,20 @@ class Engine:
 
     # What commands ask for. Each is a module of its own, loaded when called.
 
-    def build(self, request: BuildRequest, emit: Emit) -> BuildResult:
+    def build(
+        self,
+        request: BuildRequest,
+        emit: Emit,
+        entering: Callable[[StepError], None] = lambda error: None,
+    ) -> BuildResult:
+        """``entering`` is called before a shell gets the terminal (``on_failure``)."""
         if request.call != "build":
             from buildkit_py.engine.call import call
 
             return call(self, request, emit)
         from buildkit_py.engine.build import Build
 
-        return Build(self, request, emit).run()
+        return Build(self, request, emit, entering).run()
 
     def plan(self, request: BuildRequest, emit: Emit) -> Plan:
         """What a build would do."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import Digest, of_bytes
@@ -130,12 +130,19 @@ class Build:
     unlimited = ""
     """Which limits can't be set on this machine, and why."""
 
-    def __init__(self, engine: Engine, request: BuildRequest, emit: Emit) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        request: BuildRequest,
+        emit: Emit,
+        entering: Callable[[StepError], None] = lambda error: None,
+    ) -> None:
         self.engine = engine
         self.request = request
         self.shown = emit
         self.ran = False
         """Whether a step was begun."""
+        self.entering = entering
         self.sharing = self.make_sharing(emit)
         self.record = Recorder(engine.history, request, self.sharing.display if self.sharing else emit)
         engine.last_build = self.record.id
@@ -193,6 +200,11 @@ class Build:
             # It knows only the numbers of the Dockerfile's lines.
             if not e.lines and e.start:
                 e.lines = self.files.lines()
+            if isinstance(e, StepError) and self.context.failed is not None:
+                from buildkit_py.engine.shell import enter
+
+                self.entering(e)
+                enter(self.engine, self.context.failed)
             raise
         result = self.finish()
         if self.sharing is not None:
@@ -216,6 +228,7 @@ class Build:
         roots = tuple(t.root for t in self.frontend.targets if t.root is not None)
         self.diffs = DiffIds(engine.snapshots, graph, roots)
         self.context = context = self.make_context()
+        context.keep_failed = self.request.on_failure == "shell"
         try:
             shown = self.fetched(roots)
             self.results = solve(graph, roots, Worker(context), self.emit, shown)

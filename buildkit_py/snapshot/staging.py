@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
@@ -40,6 +41,11 @@ class Staged:
         if not self.done:
             self.done = True
             discard(self.base, self._trash)
+
+    def keep(self) -> Callable[[], None]:
+        """Leave it to the caller, who gives it up by calling what this returns."""
+        self.done = True
+        return lambda: discard(self.base, self._trash)
 
     def __enter__(self) -> Staged:
         return self

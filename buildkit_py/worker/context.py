@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from buildkit_py.cache.statcache import StatCache
     from buildkit_py.linux.identity import Identity
     from buildkit_py.sandbox.launcher import Launcher, Running
+    from buildkit_py.sandbox.spec import SandboxSpec
     from buildkit_py.snapshot.store import SnapshotStore
     from buildkit_py.snapshot.tree import Tree
     from buildkit_py.source.image import Layer
@@ -110,6 +111,16 @@ class Secret(NamedTuple):
             return f.read()
 
 
+class Failed(NamedTuple):
+    """A RUN that failed, with the state that it left."""
+
+    spec: SandboxSpec
+    namespace: int
+    """Its network's, as of Launcher.run; it is of what is held."""
+    held: ExitStack
+    """What its sandbox stands on; to be closed."""
+
+
 class BuildContext:
     """One build's services. ``prepare`` enters the identity and starts the launcher; until then
     ``identity``, ``launcher`` and ``overlay`` (whether it can be mounted) are unset."""
@@ -170,6 +181,9 @@ class BuildContext:
         self.starting = starting
         """Called when a step begins to run, with the results it stands on, in its thread."""
         self.committed = committed
+        self.keep_failed = False
+        """Keep the state of the first RUN that fails."""
+        self.failed: Failed | None = None
         self.cancelled = False
         self.running: set[Running] = set()
         self._prepare = prepare

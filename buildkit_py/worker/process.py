@@ -24,7 +24,7 @@ from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.snapshot.staging import Staged
 from buildkit_py.snapshot.tree import Tree
 from buildkit_py.solver.types import Result
-from buildkit_py.worker.context import BuildContext
+from buildkit_py.worker.context import BuildContext, Failed
 from buildkit_py.worker.mounts import sandbox_mounts
 
 _numbers = itertools.count()
@@ -44,8 +44,16 @@ def run_step(
             spec, namespace = ctx.joined.enter(spec, op.extra_hosts, stack)
         if ctx.overlay:
             spec = spec._replace(layers=ctx.snapshots.layers(parent), upper=staged.fs, work=staged.work)
-            return _run_logged(ctx, spec, namespace, staged, node.digest, emit)
-        return _run_copied(ctx, spec, namespace, parent, staged, node.digest, emit)
+            status, tail = _run_logged(ctx, spec, namespace, staged, node.digest, emit)
+        else:
+            spec = spec._replace(tree=os.path.join(staged.base, "tree"))
+            status, tail = _run_copied(ctx, spec, namespace, parent, staged, node.digest, emit, stack)
+        if status != 0 and ctx.keep_failed and not ctx.cancelled and ctx.failed is None:
+            held = ExitStack()
+            held.callback(staged.keep())
+            held.enter_context(stack.pop_all())
+            ctx.failed = Failed(spec, namespace, held)
+        return status, tail
 
 
 def _run_copied(
@@ -56,21 +64,19 @@ def _run_copied(
     staged: Staged,
     vertex: str,
     emit: Emit,
+    stack: ExitStack,
 ) -> tuple[int, tuple[str, ...]]:
     """Where overlay can't be mounted: run in a copy of the tree, then keep what differs from it."""
     from buildkit_py.snapshot.merge import capture, materialise
     from buildkit_py.snapshot.removal import remove_tree
 
-    root = os.path.join(staged.base, "tree")
-    os.mkdir(root, 0o755)
-    try:
-        recorded = materialise(ctx.snapshots.tree(parent), root)
-        status, tail = _run_logged(ctx, spec._replace(tree=root), namespace, staged, vertex, emit)
-        if status == 0:
-            capture(root, recorded, staged)
-        return status, tail
-    finally:
-        remove_tree(root)
+    os.mkdir(spec.tree, 0o755)
+    stack.callback(remove_tree, spec.tree)
+    recorded = materialise(ctx.snapshots.tree(parent), spec.tree)
+    status, tail = _run_logged(ctx, spec, namespace, staged, vertex, emit)
+    if status == 0:
+        capture(spec.tree, recorded, staged)
+    return status, tail
 
 
 def _spec(

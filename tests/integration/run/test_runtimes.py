@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.containers import supervisor_of
 from tests.support.runner import Pybuild, Result
+from tests.support.terminal import on_terminal
 
 pytestmark = pytest.mark.needs("overlay", "user-namespaces", "seccomp", "crun", "runc")
 
@@ -92,16 +93,8 @@ def test_streams_and_signals(pybuild: Pybuild, runtime: str) -> None:
 @RUNTIMES
 def test_a_terminal(pybuild: Pybuild, runtime: str) -> None:
     pybuild("run", "--rm", "-q", IMAGE, "true")
-    argv = [*pybuild.program.argv, "run", "--rm", "-q", "-it", "--runtime", runtime, IMAGE, "sh"]
-    child = pexpect.spawn(
-        argv[0],
-        argv[1:],
-        env=pybuild.environment,
-        encoding="utf-8",
-        timeout=30,
-        dimensions=(33, 77),
-        preexec_fn=lambda: _become(pybuild),
-    )
+    words = ("run", "--rm", "-q", "-it", "--runtime", runtime, IMAGE, "sh")
+    child = on_terminal(pybuild, *words, size=(33, 77))
     child.expect("# ")
     child.sendline("tty; stty size")
     child.expect("/dev/pts/0\r\n33 77")
@@ -120,14 +113,6 @@ def test_a_terminal(pybuild: Pybuild, runtime: str) -> None:
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 6
-
-
-def _become(pybuild: Pybuild) -> None:
-    person = pybuild.person
-    if person.uid != os.geteuid():
-        os.setgroups(os.getgrouplist(person.user, person.gid))
-        os.setgid(person.gid)
-        os.setuid(person.uid)
 
 
 @RUNTIMES
