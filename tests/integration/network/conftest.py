@@ -39,6 +39,10 @@ class Host(Pybuild):
         finally:
             self.program, self.person = program, person
 
+    def use_store(self, other: Pybuild) -> None:
+        """Work in the store of another runner of the same user."""
+        self.environment["PYBUILD_ROOT"] = other.environment["PYBUILD_ROOT"]
+
     @contextmanager
     def running(self, *words: str | Path) -> Iterator[subprocess.Popen[str]]:
         """``run`` of a command that says "ready" when it serves; ended by SIGTERM."""
