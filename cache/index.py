@@ -72,14 +72,17 @@ class CacheIndex:
         )
         return None if row is None else (SnapshotID(row[0]), row[1])
 
-    def put(self, key: Key, snapshot: SnapshotID, *, name: str, step: str) -> None:
+    def put(
+        self, key: Key, snapshot: SnapshotID, *, name: str, step: str, created: float | None = None
+    ) -> None:
+        """``created``: when it was made, elsewhere (None: now)."""
         from buildkit_py.llb.secrecy import hidden
 
         now = time.time()
         record = json.dumps(hidden(key.record, "hidden:"))
         self._db.run(
             "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-            (key.digest, snapshot, name, step, record, now, now),
+            (key.digest, snapshot, name, step, record, now if created is None else created, now),
         )
 
     def alias(self, definition: Digest) -> Key | None:

@@ -210,7 +210,8 @@ def _take(
             continue
         kept.update(layer.blob.digest for layer in layers)
         if engine.index.made(result.key) is None:
-            engine.index.put(Key(result.key, {}), snapshot, name=index.names.get(result.key, ""), step="")
+            name = index.names.get(result.key, "")
+            engine.index.put(Key(result.key, {}), snapshot, name=name, step="", created=result.created)
         for definition in result.definitions:
             engine.index.put_alias(definition, result.key)
         count += 1

@@ -113,8 +113,13 @@ class Sharing:
             result = source.index.results.get(key.digest)
             if result is not None and result.layers:
                 self._note_origins(source, result)
-                return Promised(key, layers_of(result), node.meta.name, step_name(node))
+                return Promised(key, layers_of(result), node.meta.name, step_name(node), result.created)
         return None
+
+    def created(self, key: Digest) -> float | None:
+        self._read()
+        result = self.result(key)
+        return result.created if result is not None and result.layers else None
 
     def definition(self, definition: Digest) -> Key | None:
         for source in self._read():
@@ -141,7 +146,9 @@ class Sharing:
                 self._lose(promised.key.digest, e)
                 raise
         if snapshot is not None:
-            self._engine.index.put(promised.key, snapshot, name=promised.name, step=promised.step)
+            self._engine.index.put(
+                promised.key, snapshot, name=promised.name, step=promised.step, created=promised.created
+            )
         return snapshot
 
     def fill(self, name: Digest, path: str, folder: str) -> bool:
@@ -245,7 +252,8 @@ class Sharing:
             chain = chain_ids([layer.diff_id for layer in result.layers])[-1]
             snapshot = self._engine.snapshots.by_chain_id(chain)
             if snapshot is not None:
-                index.put(Key(key, {}), snapshot, name=node.meta.name, step=step_name(node))
+                name, step = node.meta.name, step_name(node)
+                index.put(Key(key, {}), snapshot, name=name, step=step, created=result.created)
                 if node.digest in self.definitions:
                     index.put_alias(self.definitions[node.digest], key)
 

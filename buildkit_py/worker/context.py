@@ -48,12 +48,17 @@ class Promised(NamedTuple):
     """Bottom first, as the cache describes them."""
     name: str
     step: str
+    created: float
 
 
 class SharedCaches(Protocol):
     """The caches of ``--cache-from``."""
 
     def find(self, node: Node, key: Key) -> Promised | None: ...
+
+    def created(self, key: Digest) -> float | None:
+        """When the result that a cache has under a key was made."""
+        ...
 
     def definition(self, definition: Digest) -> Key | None:
         """The content key that a definition led to elsewhere, of a result that is there."""

@@ -67,8 +67,9 @@ class Worker:
         """Only what a RUN makes grows old: all else depends on its key alone."""
         if not self.context.oldest or not isinstance(node.op, ops.Exec):
             return key
-        made = self.context.index.made(key.digest)
-        if made is None or made[1] >= self.context.oldest:
+        made, shared = self.context.index.made(key.digest), self.context.shared
+        created = made[1] if made is not None else shared.created(key.digest) if shared is not None else None
+        if created is None or created >= self.context.oldest:
             return key
         self.context.expired.add(node.digest)
         return key._replace(expired=True)

@@ -317,3 +317,18 @@ def test_several_platforms(me: Pybuild, bases: Registry, counting: CountingRegis
         told = third(both, "-t", f"{name}0", "--push", "--cache-from", source, context)
         assert ran(told) == [] and "fetching cached" not in told
         assert "given up" not in told
+
+
+def test_what_comes_is_as_old_as_it_is(me: Pybuild) -> None:
+    """--cache-ttl counts from when a step ran, wherever that was."""
+    machines = Machines(me)
+    place = me.out / "cache"
+    context = me.context(FILES)
+    first, second = machines(), machines()
+    first("--cache-to", f"type=local,dest={place},mode=max", context)
+    source = f"type=local,src={place}"
+    assert ran(second("--cache-from", source, "--cache-ttl=1h", context)) == []
+    told = machines()("--cache-from", source, "--cache-ttl=0.001s", context)
+    assert {s.partition("] ")[2].split(" ")[0] for s in ran(told)} >= {"RUN"}
+    told = second("--cache-ttl=0.001s", context)
+    assert len([s for s in ran(told) if "] RUN" in s]) == 4
