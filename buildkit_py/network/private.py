@@ -10,11 +10,12 @@ import os
 import select
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.network.resolv import SLIRP_NAMESERVER
+from buildkit_py.network.resolv import SLIRP_ADDRESS, SLIRP_GATEWAY, SLIRP_NAMESERVER
 
 TUN = "/dev/net/tun"
 TUN_MEND = "sudo modprobe tun; sudo chmod 0666 /dev/net/tun"
 INSTALL_MEND = "sudo apt-get install slirp4netns"
+_SIGPIPE = 13  # the signal module costs 2 ms
 _PATIENCE = 10_000
 """Milliseconds that a program gets to connect the namespace."""
 _ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"}
@@ -69,9 +70,12 @@ def _arguments(path: str, namespace: int, device: str, ready: int, exit_fd: int)
         ends = [f"--exit-fd={exit_fd}"] if exit_fd >= 0 else []
         return [path, *options.split(), *ends, f"--ready-fd={ready}", target, device]
     options = "--config-net --foreground --quiet --no-map-gw -t none -u none -T none -U none"
+    # By itself it takes the host's address, so that the host could not be reached.
+    options += f" -a {SLIRP_ADDRESS} -n 24 -g {SLIRP_GATEWAY}"
     # It has no --exit-fd. setpriv(1) has the kernel kill it.
     mortal = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"] if exit_fd >= 0 else []
     rest = ["--ns-ifname", device, "--dns-forward", SLIRP_NAMESERVER, "--netns", target]
+    rest += ["--pid", f"/proc/self/fd/{ready}"]
     return [*mortal, path, *options.split(), *rest]
 
 
@@ -84,13 +88,13 @@ def _start(path: str, namespace: int, device: str, exit_fd: int) -> int:
                 os.set_inheritable(fd, True)
         streams = [(os.POSIX_SPAWN_DUP2, said_w, 1), (os.POSIX_SPAWN_DUP2, said_w, 2)]
         arguments = _arguments(path, namespace, device, ready_w, exit_fd)
-        pid = os.posix_spawn(arguments[0], arguments, _ENV, file_actions=streams)
+        # pasta takes an ignored SIGPIPE, which Python hands on, for a failure.
+        pid = os.posix_spawn(arguments[0], arguments, _ENV, file_actions=streams, setsigdef=[_SIGPIPE])
         os.set_inheritable(ready_w, False)
         os.close(ready_w)
         os.close(said_w)
         ready_w = said_w = -1
-        slirp = os.path.basename(path) == "slirp4netns"
-        if _wait_for_slirp(ready_r) if slirp else _wait_for_pasta(pid, said_r):
+        if _wait(ready_r):
             return pid
         if os.waitpid(pid, os.WNOHANG)[0] == 0:
             os.kill(pid, 9)
@@ -106,18 +110,11 @@ def _start(path: str, namespace: int, device: str, exit_fd: int) -> int:
                 os.close(fd)
 
 
-def _wait_for_slirp(ready: int) -> bool:
+def _wait(ready: int) -> bool:
+    """slirp4netns writes "1" when the namespace is connected, pasta its pid; both close it when they fail."""
     poll = select.poll()
     poll.register(ready, select.POLLIN)
-    return bool(poll.poll(_PATIENCE)) and os.read(ready, 1) == b"1"
-
-
-def _wait_for_pasta(pid: int, said: int) -> bool:
-    """pasta tells nobody when it is ready. Here it is only seen not to fail at once; the sandbox waits for
-    its device by itself (buildkit_py.network.devices.wait_for)."""
-    poll = select.poll()
-    poll.register(said, select.POLLIN)
-    return not poll.poll(50) or os.waitpid(pid, os.WNOHANG)[0] == 0
+    return bool(poll.poll(_PATIENCE)) and os.read(ready, 16) != b""
 
 
 def _words(fd: int) -> str:

@@ -14,6 +14,8 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
 
+SLIRP_ADDRESS, SLIRP_GATEWAY = "10.0.2.100", "10.0.2.2"
+"""Of a private network, by slirp4netns or pasta."""
 SLIRP_NAMESERVER = "10.0.2.3"
 """Where the private network's own resolver listens (slirp4netns and pasta are both told so)."""
 _STUB = "/run/systemd/resolve/resolv.conf"

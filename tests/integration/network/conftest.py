@@ -21,17 +21,15 @@ from tests.support.runner import Pybuild
 class Host(Pybuild):
     """The program on a machine whose TUN device everybody may open, as udev makes it."""
 
-    tun: Path | None = None
+    mounts: dict[str, Path]
+    """What lies over files of the machine, in a mount namespace that each command has to itself."""
 
     def start(self, *words: str | Path, **more: object) -> subprocess.Popen[str]:
-        if self.tun is None:
+        if not self.mounts:
             return super().start(*words, **more)  # type: ignore[arg-type]
-        # A node of our own over the machine's, in a mount namespace that this command alone sees.
         person, program = self.person, self.program
-        script = (
-            f"mount --bind {self.tun} {TUN} && exec setpriv --reuid={person.uid} --regid={person.gid} "
-            '--init-groups "$@"'
-        )
+        binds = " && ".join(f"mount --bind {source} {target}" for target, source in self.mounts.items())
+        script = f'{binds} && exec setpriv --reuid={person.uid} --regid={person.gid} --init-groups "$@"'
         self.program = program._replace(argv=("unshare", "-m", "sh", "-c", script, "sh", *program.argv))
         self.person = person._replace(uid=os.geteuid())
         try:
@@ -71,12 +69,19 @@ def host(
     made = people_at_work(each_identity, bases.settings)
     made.__class__ = Host
     assert isinstance(made, Host)
+    made.mounts = {}
     if each_identity != "root" and "root" in available() and not open_to_all():
-        made.tun = workshop / f"tun-{os.getpid()}"
-        if not made.tun.exists():
-            os.mknod(made.tun, stat.S_IFCHR | 0o666, os.makedev(10, 200))
-            made.tun.chmod(0o666)
+        made.mounts[TUN] = tun_node(workshop, 0o666)
     return made
+
+
+def tun_node(folder: Path, mode: int) -> Path:
+    """A TUN device of our own; only root can make one."""
+    node = folder / f"tun-{mode:o}-{os.getpid()}"
+    if not node.exists():
+        os.mknod(node, stat.S_IFCHR | mode, os.makedev(10, 200))
+        node.chmod(mode)
+    return node
 
 
 def served(command: str, port: int) -> str:

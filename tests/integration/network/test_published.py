@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.support.containers import supervisor_of
 
 pytestmark = pytest.mark.needs("overlay", "user-namespaces", "seccomp", "slirp4netns")
 
+UNPRIVILEGED = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 ECHO = served("nc -ll -p 7 -e cat", 7)
 UDP_ECHO = served(
     "perl -MSocket -e 'socket(S,PF_INET,SOCK_DGRAM,17); bind(S,sockaddr_in(7,INADDR_ANY)); "
@@ -88,3 +90,32 @@ def test_nothing_is_left_when_the_supervisor_is_killed(host: Host) -> None:
     # What is left behind fails the test by itself (tests.support.leaks); the port is free again.
     with host.running("-p", f"{port}:7", "busybox", "sh", "-c", ECHO):
         assert ask(port, b"x") == b"x"
+
+
+def test_an_address_of_the_host(host: Host) -> None:
+    port = free_port()
+    with host.running("-p", f"[::1]:{port}:7", "busybox", "sh", "-c", ECHO):
+        assert ask(port, b"six", "::1") == b"six"
+        with pytest.raises(ConnectionRefusedError):
+            ask(port, b"four")
+    gone = host("run", "--rm", "-p", "192.0.2.1:80:80", "busybox", "true", status=125)
+    assert "192.0.2.1 is no address of this machine" in gone.stderr
+
+
+def test_a_range_takes_the_first_port_that_is_free(host: Host) -> None:
+    with socket.socket() as holder:
+        holder.bind(("0.0.0.0", 0))
+        holder.listen()
+        first = holder.getsockname()[1]
+        with host.running("-p", f"{first}-{first + 20}:7", "--name", "c", "busybox", "sh", "-c", ECHO):
+            where = host("port", "c", "7/tcp").stdout.splitlines()[0]
+            port = int(where.rpartition(":")[2])
+            assert first < port <= first + 20 and ask(port, b"x") == b"x"
+
+
+def test_ports_below_1024_are_roots(host: Host) -> None:
+    if host.person.kind == "root" or int(Path(UNPRIVILEGED).read_text()) <= 70:
+        return
+    done = host("run", "--rm", "-p", "70:7", "busybox", "true", status=125)
+    assert "the host port *:70/tcp is kept for root" in done.stderr
+    assert "ip_unprivileged_port_start=70" in done.stderr
