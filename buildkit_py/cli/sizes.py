@@ -44,3 +44,13 @@ def timestamp(when: float) -> str:
 def short(digest: str, whole: bool = False) -> str:
     """The twelve characters by which docker's lists show an id."""
     return digest if whole else digest.partition(":")[2][:12] or digest[:12]
+
+
+def binary(number: int) -> str:
+    """Binary units, four digits: ``1.25GiB``."""
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.4g}{unit}" if unit != "B" else f"{number}B"
+        value /= 1024
+    raise AssertionError("unreachable")

@@ -185,6 +185,11 @@ def kill(container: Container, signum: int) -> None:
     """Raises PybuildError where it doesn't run."""
     manual = signum not in (signal.SIGWINCH, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
     message = {"op": "signal", "signal": signum, "manual": manual}
+    ask(container, message)
+
+
+def ask(container: Container, message: control.Message) -> None:
+    """Have the container's supervisor do something. Raises PybuildError where it can't, or there is none."""
     if control.ask(container.path, message) is None:
         raise PybuildError(f"the container {container.name} is not running")
 

@@ -56,9 +56,10 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
             if mount.kind == "volume":
                 volumes.mount(mount, tree)
         if not engine.overlay:
+            from buildkit_py.runtime import copied
             from buildkit_py.snapshot.merge import materialise
 
-            materialise(tree, container.part("fs"))
+            copied.record(container.path, materialise(tree, container.part("fs")))
     except BaseException:
         engine.containers.remove(container)
         raise

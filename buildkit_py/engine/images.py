@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.digest import ChainID, Digest, chain_id
-from buildkit_py.errors import NotFoundError, UsageError
+from buildkit_py.digest import ChainID, Digest, chain_id, of_bytes
+from buildkit_py.errors import UsageError
 from buildkit_py.image.store import Image
 from buildkit_py.llb.result import ResolvedImage
 from buildkit_py.progress.events import Emit, VertexEvent
@@ -133,28 +133,34 @@ CHANGES = "cmd entrypoint env expose healthcheck label onbuild stopsignal user v
 """The instructions that ``import --change`` takes: those that change the config alone."""
 
 
-def changed_config(changes: Sequence[str]) -> dict[str, Any]:
-    """The run configuration that Dockerfile instructions make on top of nothing."""
+def changed_config(changes: Sequence[str], base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The run configuration that Dockerfile instructions make on top of another, or of nothing."""
     from buildkit_py.frontends.dockerfile.convert import ConvertOptions, convert
     from buildkit_py.frontends.dockerfile.parser import parse
 
     if not changes:
-        return {}
-    dockerfile = parse("\n".join(("FROM scratch", *changes)).encode(), "--change")
+        return base or {}
+    first = "FROM scratch" if base is None else "FROM base"
+    dockerfile = parse("\n".join((first, *changes)).encode(), "--change")
     for instruction in dockerfile.instructions[1:]:
         if instruction.name not in CHANGES.split():
             raise UsageError(
                 f"--change cannot be {instruction.name.upper()}", hint=f"one of {CHANGES.upper()}"
             )
-    (target,) = convert(dockerfile, ConvertOptions(), _NoImages()).targets
+    (target,) = convert(dockerfile, ConvertOptions(), _Base(base or {})).targets
     return dict(target.config.get("config") or {})
 
 
-class _NoImages:
-    """FROM scratch asks for none."""
+class _Base:
+    """The image that FROM names; FROM scratch asks for none."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
 
     def resolve(self, ref: str, platform: str) -> ResolvedImage:
-        raise NotFoundError(f"no such image: {ref}")
+        system, _, architecture = platform.partition("/")
+        document = {"os": system, "architecture": architecture.partition("/")[0], "config": self._config}
+        return ResolvedImage(ref, of_bytes(b""), document)
 
 
 def _named(image: Image, name: str) -> tuple[str, ...]:

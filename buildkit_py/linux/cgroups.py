@@ -263,6 +263,22 @@ def create(
     return Group(unified, tuple(single)), missing
 
 
+def update(group: Group, limits: Limits) -> dict[str, str]:
+    """Change the limits of a group that is in use; those that could not be: option to reason.
+
+    Raises SandboxError for a value that the kernel refuses.
+    """
+    none = "the container has no control group for it"
+    missing = {s.option: none for version in (1, 2) for s in settings(limits, version) if not s.optional}
+    for version, directories in ((2, (group.unified,) if group.unified else ()), (1, group.single)):
+        for setting in settings(limits, version):
+            place = next((d for d in directories if os.path.exists(f"{d}/{setting.file}")), "")
+            if place:
+                missing.pop(setting.option, None)
+                _apply(place, [setting], missing)
+    return missing
+
+
 _V2 = {"blkio": "io"}
 """Controllers of version 1 that are called otherwise in version 2."""
 

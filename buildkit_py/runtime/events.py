@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
 from buildkit_py.runtime.config import Config
+from buildkit_py.tuples import NamedTuple
 
 FILE = "events"
 OLD = "events.old"
@@ -48,3 +50,57 @@ def put(root: str, kind: str, action: str, id: str, attributes: dict[str, str]) 
             os.close(fd)
     except OSError:
         pass
+
+
+class Event(NamedTuple):
+    time: int
+    """Nanoseconds since the epoch."""
+    type: str
+    action: str
+    id: str
+    attributes: dict[str, str]
+
+
+class Reader:
+    """The events of a store, oldest first; ``read`` may be called again when there are more."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._file: IO[bytes] | None = None
+
+    def read(self) -> Iterator[Event]:
+        """What there is since the last call; at the first one all that is kept."""
+        if self._file is None:
+            yield from _events(self._open(OLD))
+            self._file = self._open(FILE)
+        yield from _events(self._file)
+        now = self._open(FILE)
+        if now is not None and (
+            self._file is None or not os.path.samestat(os.fstat(now.fileno()), os.fstat(self._file.fileno()))
+        ):
+            self.close()
+            self._file = now
+            yield from _events(now)
+        elif now is not None:
+            now.close()
+
+    def _open(self, name: str) -> IO[bytes] | None:
+        try:
+            return open(os.path.join(self._root, name), "rb")
+        except FileNotFoundError:
+            return None
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _events(file: IO[bytes] | None) -> Iterator[Event]:
+    for line in file or ():
+        try:
+            event = Event(**json.loads(line))
+        except (ValueError, TypeError):
+            # A line that a full disk cut off.
+            continue
+        yield event

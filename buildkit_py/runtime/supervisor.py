@@ -18,6 +18,7 @@ The command's end of the first connection (``Front``) is a client like those of 
     resize   rows, columns
     exec     see buildkit_py.runtime.execution: answered as attach is, or, detached, when it runs; ``exit``
     restart  signal, timeout: stop, then start with the spec given before
+    pause, unpause
 
 On a connection of ``attach``, ``signal`` and ``resize`` are not answered.
 """
@@ -533,6 +534,9 @@ class Supervisor:
             self._event("kill", signal=str(number))
         if self._running is not None:
             self._running.kill(number)
+            if self._state.status == "paused" and number == signal.SIGKILL:
+                # One that is frozen by its control group of version 1 can't even die.
+                self._freeze(False)
         elif message.get("manual"):
             self._end_wait_for_restart()
         if not client.attached:
@@ -550,6 +554,25 @@ class Supervisor:
         self._starter = client
         self._stop("restart", *self._means(message))
 
+    def _do_pause(self, client: _Client, message: control.Message) -> None:
+        if self._running is None or self._state.status != "running":
+            raise PybuildError(f"the container is {self._state.status}, not running")
+        self._freeze(True)
+        self._tell(client, {})
+
+    def _do_unpause(self, client: _Client, message: control.Message) -> None:
+        if self._state.status != "paused":
+            raise PybuildError("the container is not paused")
+        self._freeze(False)
+        self._tell(client, {})
+
+    def _freeze(self, frozen: bool) -> None:
+        from buildkit_py.runtime.freezer import freeze
+
+        freeze(self._directory, self._state.pid, frozen)
+        self._note(status="paused" if frozen else "running")
+        self._event("pause" if frozen else "unpause")
+
     def _means(self, message: control.Message) -> tuple[int, float]:
         """Signal and timeout of a request, by default the container's."""
         number = message.get("signal") or self._stop_signal()
@@ -566,6 +589,8 @@ class Supervisor:
             return
         self._event("kill", signal=str(number))
         self._running.kill(number)
+        if self._state.status == "paused":
+            self._freeze(False)
         if timeout >= 0:
             self._loop.after(timeout, self._kill)
 

@@ -1,0 +1,27 @@
+"""``pybuild diff``"""
+
+from __future__ import annotations
+
+from buildkit_py.cli.command import Args, Argument, Command
+
+
+def run(args: Args) -> int:
+    from buildkit_py.engine import Engine
+    from buildkit_py.engine.changes import diff
+
+    engine = Engine()
+    try:
+        engine.begin(supervisors=0)
+        for kind, path in diff(engine, engine.containers.get(args.text("container"))):
+            print(kind, path)
+    finally:
+        engine.close()
+    return 0
+
+
+COMMAND = Command(
+    "diff",
+    "Show which files of a container differ from its image's: A added, C changed, D deleted.",
+    (Argument("container", metavar="CONTAINER"),),
+    run,
+)

@@ -1,0 +1,112 @@
+"""``pybuild events``"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from buildkit_py.cli import listing, template, values
+from buildkit_py.cli.command import Args, Command, option
+
+if TYPE_CHECKING:
+    from buildkit_py.runtime.events import Event
+
+FILTERS = ("container", "event", "image", "label", "type", "volume", "network")
+
+
+def run(args: Args) -> int:
+    from buildkit_py.linux.inotify import Watch
+    from buildkit_py.paths import data_root
+    from buildkit_py.runtime.events import Reader
+
+    since = values.moment(args.text("since"), "--since")
+    until = values.moment(args.text("until"), "--until")
+    wanted = listing.filters(args.texts("filters"), FILTERS)
+    begin = time.time()
+    root = data_root()
+    watch, reader = Watch(root), Reader(root)
+    try:
+        while True:
+            for event in reader.read():
+                when = event.time / 1e9
+                if until and when > until:
+                    return 0
+                # Without --since only what comes from now on is shown.
+                if when >= (since or begin) and kept(event, wanted):
+                    show(event, args.text("format"))
+            sys.stdout.flush()
+            if until and time.time() >= until:
+                return 0
+            watch.wait(until - time.time() if until else None)
+    finally:
+        reader.close()
+        watch.close()
+
+
+def kept(event: Event, wanted: dict[str, list[str]]) -> bool:
+    attributes = event.attributes
+    action = event.action.partition(":")[0]
+    for name, texts in wanted.items():
+        if not texts:
+            continue
+        if name == "type":
+            fits = event.type in texts
+        elif name == "event":
+            fits = action in texts or event.action in texts
+        elif name == "image":
+            fits = attributes.get("image", "").split(":")[0] in [t.split(":")[0] for t in texts]
+        elif name == "label":
+            fits = listing.labelled(attributes, texts)
+        else:
+            fits = event.type == name and any(
+                attributes.get("name") == text or event.id.startswith(text) for text in texts
+            )
+        if not fits:
+            return False
+    return True
+
+
+def document(event: Event) -> dict[str, Any]:
+    """By docker's field names."""
+    return {
+        "Type": event.type,
+        "Action": event.action,
+        "Actor": {"ID": event.id, "Attributes": event.attributes},
+        "scope": "local",
+        "time": event.time // 10**9,
+        "timeNano": event.time,
+        "status": event.action,
+        "id": event.id,
+        "ID": event.id,
+        "from": event.attributes.get("image", ""),
+    }
+
+
+def show(event: Event, form: str) -> None:
+    if form == "json":
+        print(json.dumps(document(event), ensure_ascii=False))
+    elif form:
+        print(template.render(form, document(event)))
+    else:
+        from buildkit_py.runtime.log import stamp
+
+        more = ", ".join(f"{key}={value}" for key, value in sorted(event.attributes.items()))
+        print(f"{stamp(event.time)} {event.type} {event.action} {event.id} ({more})")
+
+
+COMMAND = Command(
+    "events",
+    "Show what happens to containers and volumes.",
+    (
+        option(
+            "-f", "--filter", name="filters", multiple=True, metavar="NAME=VALUE", help=", ".join(FILTERS)
+        ),
+        option("--format", metavar="FORMAT", help="json, or a template like '{{.Action}} {{.ID}}'"),
+        option("--since", metavar="TIME", help="2024-05-01T12:00:00, or 10m for ten minutes ago"),
+        option("--until", metavar="TIME", help="As --since; then it ends"),
+    ),
+    run,
+    examples=("pybuild events --since 1h --until 0s --filter event=die",),
+)

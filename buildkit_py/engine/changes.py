@@ -1,0 +1,82 @@
+"""``diff`` and ``export``: what a container's files are, and how they differ from its image's."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from buildkit_py.engine.create import root_tree
+from buildkit_py.runtime.container import Container
+from buildkit_py.snapshot import overlay
+from buildkit_py.snapshot.tree import Entry, Tree
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
+
+
+def diff(engine: Engine, container: Container) -> Iterator[tuple[str, str]]:
+    """(A added, C changed or D deleted; path), sorted by path."""
+    engine.enter()
+    config = container.config()
+    lower = engine.snapshots.tree(config.snapshot)
+    if engine.overlay:
+        return iter(sorted(_changes(container.part("fs"), "", lower), key=lambda change: change[1]))
+    return iter(sorted(_differences(root_tree(engine, container, config), lower), key=lambda c: c[1]))
+
+
+def _changes(upper: str, path: str, lower: Tree) -> Iterator[tuple[str, str]]:
+    """Below one directory of an upper layer in overlay form."""
+    place = f"{upper}/{path}" if path else upper
+    opaque = overlay.opaqueness(place)
+    names = set()
+    with os.scandir(place) as listing:
+        items = [(item.name, item.stat(follow_symlinks=False)) for item in listing]
+    for name, st in items:
+        names.add(name)
+        inside = f"{path}/{name}" if path else name
+        below = lower.lookup(inside, follow=False)
+        if overlay.is_whiteout(st) or (opaque == b"x" and overlay.is_whiteout_file(f"{place}/{name}", st)):
+            if below is not None:
+                yield "D", "/" + inside
+            continue
+        yield ("A" if below is None else "C"), "/" + inside
+        if stat.S_ISDIR(st.st_mode):
+            yield from _changes(upper, inside, lower)
+        elif below is not None and stat.S_ISDIR(below.mode):
+            yield from (("D", "/" + entry.path) for entry in lower.walk(inside))
+    if opaque == b"y":
+        hidden = lower.lookup(path, follow=False)
+        if hidden is not None and stat.S_ISDIR(hidden.mode):
+            yield from (
+                ("D", "/" + e.path) for e in lower.children(path) if os.path.basename(e.path) not in names
+            )
+
+
+def _differences(upper: Tree, lower: Tree) -> Iterator[tuple[str, str]]:
+    """Of two whole trees."""
+    before = {entry.path: entry for entry in lower.walk("")}
+    for entry in upper.walk(""):
+        old = before.pop(entry.path, None)
+        if old is None:
+            yield "A", "/" + entry.path
+        elif _traits(old) != _traits(entry):
+            yield "C", "/" + entry.path
+    yield from (("D", "/" + path) for path in before)
+
+
+def _traits(entry: Entry) -> tuple[object, ...]:
+    size = entry.stat.st_size if stat.S_ISREG(entry.mode) else 0
+    return entry.mode, entry.uid, entry.gid, entry.rdev, size, entry.stat.st_mtime_ns
+
+
+def export(engine: Engine, container: Container, write: Callable[[bytes], object]) -> None:
+    """The container's files, without those of its mounts, as a tar."""
+    from buildkit_py.archive.tar import TarWriter
+    from buildkit_py.exporter.tar import write_tree
+
+    engine.enter()
+    writer = TarWriter(write)
+    write_tree(root_tree(engine, container, container.config()), writer)
+    writer.close()
