@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "network disconnect": ("network_disconnect", "Take a container off a network"),
     "network rm": ("network_rm", "Remove networks"),
     "network prune": ("network_prune", "Remove networks that nobody is on"),
+    "verify": ("verify", "Build an image again and compare it with what it was"),
     "cache ls": ("cache_ls", "List what is in the build cache"),
     "cache tree": ("cache_tree", "Draw the steps of a build, with what was cached"),
     "cache inspect": ("cache_inspect", "Show every input of a cache key"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from buildkit_py.engine.plan import Plan
     from buildkit_py.engine.prune import Pruned, PruneRequest
     from buildkit_py.engine.store_check import Checked
+    from buildkit_py.engine.verify import Verified
     from buildkit_py.errors import StepError
     from buildkit_py.exporter import Stores
     from buildkit_py.history.record import Build
@@ -374,6 +375,12 @@ class Engine:
         from buildkit_py.engine.cachefile import import_
 
         return import_(self, source, emit)
+
+    def verify(self, image: str, request: BuildRequest, emit: Emit, *, times: bool = False) -> Verified:
+        self.begin()
+        from buildkit_py.engine.verify import verify
+
+        return verify(self, image, request, emit, times=times)
 
     def check(self, *, mend: bool = True) -> Checked:
         from buildkit_py.engine.store_check import check

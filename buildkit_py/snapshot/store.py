@@ -18,6 +18,7 @@ import os
 import stat
 import time
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
+from collections.abc import Iterable
 from contextlib import suppress
 
 from buildkit_py import digest
@@ -366,6 +367,12 @@ class SnapshotStore:
         rows = {row[0] for row in self._db.all("SELECT id FROM layers WHERE mode = ?", (self.mode,))}
         return rows | {"squash-" + row[0] for row in self._db.all("SELECT id FROM snapshots")}
 
+    def discard(self, directories: Iterable[str]) -> None:
+        """Move directories of our mode, which no row of the store names, to the trash and delete them."""
+        for name in directories:
+            staging.discard(f"{self._root}/{self.mode}/{name}", self._trash)
+        self._empty_trash()
+
     def dangling(self) -> list[tuple[SnapshotID, str]]:
         """(snapshot, what is wrong with it) of those that miss a part; not of those that stand on them."""
         rows = self._db.all(
@@ -416,6 +423,9 @@ class SnapshotStore:
         staging.sweep(self._root, MODES, self._trash)
         for mode in MODES:
             self._sweep_unnamed(mode)
+        return self._empty_trash()
+
+    def _empty_trash(self) -> int:
         freed = 0
         try:
             names = os.listdir(self._trash)
