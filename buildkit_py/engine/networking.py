@@ -203,7 +203,9 @@ class Connection:
             link.close()
             raise
         ports = tuple(listener.port for listener in listeners)
-        self._state = self._state._replace(mode=endpoints[0].network, endpoints=endpoints, ports=ports)
+        self._state = self._state._replace(
+            mode=endpoints[0].network, endpoints=endpoints, ports=ports, name=container[1]
+        )
 
     def shared(self, engine: Engine, name: str) -> None:
         """The network of another container, with the names that it has there. Raises NetworkError."""

@@ -68,6 +68,15 @@ def disconnect(engine: Engine, network: Network, name: str) -> None:
         _save(container, state, tuple(e for e in state.joined if e.network_id != network.id))
 
 
+def renamed(engine: Engine, container: Container) -> None:
+    """Others on the networks of a running container know it by its new name."""
+    state = record.load(container.path)
+    if state is None or not state.joined or not container.alive():
+        return
+    record.save(container.path, state._replace(name=container.name))
+    _ask(engine, "rename", container=container.id, name=container.name)
+
+
 def _state(engine: Engine, container: Container) -> State:
     """What is known of a container's networks; of one that never ran, what it was made for."""
     known = record.load(container.path)

@@ -41,16 +41,16 @@ def settings(state: State | None, exposed: Iterable[str], container: str) -> dic
         "IPPrefixLen": first.prefix,
         "Gateway": first.gateway,
         "MacAddress": first.mac,
-        "Networks": {e.network: _endpoint(e, container) for e in known.endpoints},
+        "Networks": {e.network: _endpoint(e, known.name, container) for e in known.endpoints},
     }
 
 
-def _endpoint(endpoint: Endpoint, container: str) -> dict[str, Any]:
+def _endpoint(endpoint: Endpoint, name: str, container: str) -> dict[str, Any]:
     wanted = {"IPv4Address": endpoint.wanted_ip} if endpoint.wanted_ip else None
     return {
         "IPAMConfig": wanted,
         "Aliases": list(endpoint.aliases) or None,
-        "DNSNames": [*endpoint.aliases, container[:12]] if endpoint.network_id else None,
+        "DNSNames": [name, *endpoint.aliases, container[:12]] if endpoint.network_id else None,
         "NetworkID": endpoint.network_id,
         "Gateway": endpoint.gateway,
         "IPAddress": endpoint.ip,

@@ -68,6 +68,7 @@ class Lease:
             self.link = open_link(self._root, before.namespace)
             if not _same(self.link.namespace, before.namespace):
                 return False
+            self._container = (self._container[0], state.name or self._container[1])
             self.attach(
                 [
                     {"network": e.definition, "aliases": list(e.aliases), "ip": e.ip, "mac": e.mac}

@@ -56,6 +56,8 @@ class State(NamedTuple):
     """The text of its /etc/hosts, and so on: what another container on its network gets, too."""
     resolv_conf: str = ""
     hostname: str = ""
+    name: str = ""
+    """The container's, by which others on its networks know it."""
 
     def endpoint(self, network: str) -> Endpoint | None:
         return next((e for e in self.endpoints if network in (e.network, e.network_id)), None)

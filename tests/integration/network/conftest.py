@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -16,6 +17,24 @@ from buildkit_py.network.private import TUN
 from tests.support.people import available
 from tests.support.registry import Registry
 from tests.support.runner import Pybuild
+
+SYSTEM = "/usr/sbin:/sbin:/usr/bin:/bin"
+
+
+def on_the_host() -> tuple[list[str], str]:
+    """The network devices of this machine and its packet filter's rules, where they may be read."""
+    devices = sorted(os.listdir("/sys/class/net"))
+    if os.geteuid() or not shutil.which("nft", path=SYSTEM):
+        return devices, ""
+    listed = subprocess.run(["nft", "list", "ruleset"], env={"PATH": SYSTEM}, capture_output=True, text=True)
+    return devices, listed.stdout
+
+
+@pytest.fixture(autouse=True)
+def _the_host_stays_as_it_is() -> Iterator[None]:
+    before = on_the_host()
+    yield
+    assert on_the_host() == before
 
 
 class Host(Pybuild):

@@ -10,6 +10,7 @@ STATE = State(
     "shop",
     (Endpoint("shop", "f" * 64, "10.89.0.2", 24, "10.89.0.1", "02:42:0a:59:00:02", ("db",), "10.89.0.2"),),
     (Published(80, "tcp", "0.0.0.0", 8080), Published(80, "tcp", "::", 8080)),
+    name="till",
 )
 
 
@@ -44,6 +45,6 @@ def test_descriptions() -> None:
     settings = description.settings(STATE, ("80/tcp", "9/udp"), "a" * 64)
     assert settings["IPAddress"] == "10.89.0.2" and settings["Ports"]["9/udp"] is None
     assert settings["Ports"]["80/tcp"][1] == {"HostIp": "::", "HostPort": "8080"}
-    assert settings["Networks"]["shop"]["DNSNames"] == ["db", "a" * 12]
+    assert settings["Networks"]["shop"]["DNSNames"] == ["till", "db", "a" * 12]
     assert description.names(None, ()) == ["default"]
     assert description.names(STATE, ("other",)) == ["shop"]
