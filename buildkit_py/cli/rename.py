@@ -6,13 +6,14 @@ from buildkit_py.cli.command import Args, Argument, Command
 
 
 def run(args: Args) -> int:
-    from buildkit_py.engine import Engine
+    from buildkit_py.engine import Engine, networks
     from buildkit_py.runtime import events
 
     engine = Engine()
     try:
         container = engine.containers.get(args.text("container"))
         renamed = engine.containers.rename(container, args.text("name"))
+        networks.renamed(engine, renamed)
         events.write(renamed.path, "rename", renamed.config(), oldName="/" + container.name)
     finally:
         engine.close()

@@ -13,6 +13,8 @@ from buildkit_py.errors import NetworkError
 from buildkit_py.linux import locks
 
 Json = dict[str, Any]
+_PATIENCE = 30.0
+"""Seconds that an answer may take: slirp4netns may have to be started for it."""
 _TRIES, _PAUSE = 250, 0.02
 """How often, and after how many seconds, to look again for a holder that others start."""
 
@@ -38,7 +40,7 @@ class Link:
             socket.send_fds(self._sock, [data], fds, socket.MSG_NOSIGNAL)
             answer = self._sock.recv(PACKET)
         except OSError as e:
-            raise NetworkError(f"the network holder is gone: {e.strerror}") from e
+            raise NetworkError(f"the network holder is gone: {e.strerror or 'no answer'}") from e
         return _checked(answer)
 
     def fileno(self) -> int:
@@ -48,7 +50,7 @@ class Link:
     def holds(self) -> bool:
         """Whether the holder is still there."""
         try:
-            self.ask("state")
+            self.ask("ping")
         except NetworkError:
             return False
         return True
@@ -102,6 +104,7 @@ def find(root: str) -> Link | None:
     from buildkit_py.network.holder import PACKET
 
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    sock.settimeout(_PATIENCE)
     try:
         here = os.open(folder_of(root), os.O_PATH | os.O_CLOEXEC)
         try:

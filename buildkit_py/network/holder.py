@@ -20,7 +20,8 @@ Messages are JSON in packets, with descriptors beside them; ``op`` says what is 
     connect {container, endpoint}               one more network for a container that is attached
     disconnect {container, network}
     rename {container, name}
-    state
+    state                                       who is attached, for tests and for looking
+    ping
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -44,6 +46,8 @@ from buildkit_py.network.netlink import Netlink
 T = TypeVar("T")
 Json = dict[str, Any]
 PACKET = 128 << 10
+_TCP_CLIENTS = 64
+"""Of the name servers, at once."""
 
 
 class Inside:
@@ -194,6 +198,8 @@ class Container:
 
 class Holder:
     def __init__(self, folder: str, adopted: int) -> None:
+        from threading import Semaphore
+
         self._folder = folder
         self._listener = _bind(folder)
         self._user = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -209,6 +215,7 @@ class Holder:
         self._exit_r, self._exit_w = os.pipe2(os.O_CLOEXEC)
         self._uplink = 0
         self._filtered = False
+        self._threads = Semaphore(_TCP_CLIENTS)
         self._resolver = names.Resolver(self._watch, self._unwatch)
         self._watch(self._listener.fileno(), self._accept)
 
@@ -314,6 +321,8 @@ class Holder:
         op = message["op"]
         if op == "hello":
             return {"pid": os.getpid()}, (self._inside.namespace, self._user)
+        if op == "ping":
+            return {}, ()
         if op == "attach":
             return self._attach(client, message, os.dup(fds[0])), ()
         if op == "state":
@@ -439,7 +448,27 @@ class Holder:
         udp, tcp = self._inside(lambda: _within(container.namespace, names.listen))
         container.sockets = [udp, tcp]
         self._watch(udp.fileno(), lambda: self._resolver.serve_udp(udp, container))
-        self._watch(tcp.fileno(), lambda: _take_tcp(tcp, container))
+        self._watch(tcp.fileno(), lambda: self._take_tcp(tcp, container))
+
+    def _take_tcp(self, listener: socket.socket, container: Container) -> None:
+        import _thread
+
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        if not self._threads.acquire(blocking=False):
+            # Whoever asks for so much at once may ask again.
+            connection.close()
+            return
+
+        def serve() -> None:
+            try:
+                names.serve_tcp(connection, container)
+            finally:
+                self._threads.release()
+
+        _thread.start_new_thread(serve, ())
 
     # The way out.
 
@@ -500,16 +529,6 @@ def _within(namespace: int, work: Callable[[], T]) -> T:
         os.close(home)
 
 
-def _take_tcp(listener: socket.socket, container: Container) -> None:
-    import _thread
-
-    try:
-        connection, _ = listener.accept()
-    except OSError:
-        return
-    _thread.start_new_thread(names.serve_tcp, (connection, container))
-
-
 def _wait_until(done: Callable[[], bool]) -> None:
     """For what the kernel tells nobody of: a program that was told to end closes its device soon after."""
     end = time.monotonic() + 5
@@ -554,6 +573,8 @@ def main(folder: str, ready: int, adopted: int = -1) -> NoReturn:
         os.chdir("/")
         os.umask(0o077)
         _write("/proc/self/comm", "pybuild-net")
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         from buildkit_py.linux import userns
 
         if adopted < 0:

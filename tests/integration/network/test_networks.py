@@ -43,6 +43,9 @@ def test_two_containers_by_name_and_alias(host: Host) -> None:
     ):
         assert say(host, "shop", "db") == "hello\n"
         assert say(host, "shop", "store") == "hello\n"
+        host("rename", "db", "till")
+        assert say(host, "shop", "till") == "hello\n"
+        host("rename", "till", "db")
         there = json.loads(host("network", "inspect", "shop").stdout)[0]["Containers"]
         (member,) = there.values()
         assert member["Name"] == "db"
