@@ -42,7 +42,7 @@ def volume(text: str) -> MountSpec:
             further.append((word, ""))
     if source.startswith(("/", ".", "~")):
         path = os.path.abspath(os.path.expanduser(source) if source.startswith("~") else source)
-        return MountSpec("bind", target, path, readonly, tuple(further))
+        return MountSpec("bind", target, path, readonly, (*further, ("bind-create-src", "")))
     if "/" in source:
         raise UsageError(
             f"--volume: '{source}' is neither a path nor a volume's name", hint=f"write ./{source} for a path"

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from buildkit_py.request import BuildRequest, BuildResult, NetworkSpec, RunRequest
     from buildkit_py.runtime.container import Container, ContainerStore
     from buildkit_py.runtime.supervisor import Front
+    from buildkit_py.runtime.volumes import VolumeStore
     from buildkit_py.sandbox.launcher import Launcher
     from buildkit_py.snapshot.store import SnapshotStore
     from buildkit_py.source.image import ImageSources
@@ -128,6 +129,12 @@ class Engine:
         from buildkit_py.network.store import NetworkStore
 
         return NetworkStore(self.db)
+
+    @cached_property
+    def volumes(self) -> VolumeStore:
+        from buildkit_py.runtime.volumes import VolumeStore
+
+        return VolumeStore(self.root)
 
     @cached_property
     def sources(self) -> ImageSources:

@@ -17,7 +17,6 @@ from buildkit_py.runtime import state as states
 from buildkit_py.runtime.attachment import Attachment, size
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container, RunningError, lost
-from buildkit_py.runtime.volumes import VolumeStore
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.removal import remove_tree
 
@@ -237,6 +236,19 @@ def remove(engine: Engine, container: Container, *, force: bool = False, volumes
     Resources(engine.root).removed(config)
     events.write(container.path, "destroy", config)
     if volumes or config.request.remove:
-        store = VolumeStore(engine.root)
         for name in config.anonymous:
-            remove_tree(store.discard(name))
+            if not users(engine, name):
+                remove_tree(engine.volumes.discard(name))
+
+
+def users(engine: Engine, volume: str) -> list[str]:
+    """The names of the containers that have a volume."""
+    found = []
+    for container in engine.containers.list():
+        try:
+            mounts = container.config().mounts
+        except NotFoundError:
+            continue
+        if any(m.kind == "volume" and m.source == volume for m in mounts):
+            found.append(container.name)
+    return found

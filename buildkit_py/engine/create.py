@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 from buildkit_py.engine.networking import check, kind_of
-from buildkit_py.errors import NotFoundError
+from buildkit_py.errors import NotFoundError, UsageError
 from buildkit_py.image.store import Image
 from buildkit_py.progress.events import Emit
-from buildkit_py.request import RunRequest
+from buildkit_py.request import MountSpec, RunRequest
 from buildkit_py.runtime import events
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.isolation import check_sysctls
+from buildkit_py.runtime.mounts import prepare, sandbox_mount, take_over
 from buildkit_py.runtime.process import arguments, container_spec
-from buildkit_py.runtime.volumes import VolumeStore, image_volumes, named
+from buildkit_py.runtime.volumes import image_volumes, named
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.layertree import LayerTree
 
@@ -33,7 +35,8 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
     check(engine, request.networking.networks)
     engine.enter()
     snapshot = engine.sources.unpack(image.id, emit, "pull")
-    mounts, anonymous = named((*request.mounts, *image_volumes(image_config, request.mounts)))
+    given = with_others(engine, request)
+    mounts, anonymous = named((*given, *image_volumes(image_config, given)))
     config = Config(
         id=engine.containers.new_id(),
         name=request.name,
@@ -51,10 +54,8 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
     engine.unshare()
     try:
         tree = engine.snapshots.tree(snapshot)
-        volumes = VolumeStore(engine.root)
         for mount in mounts:
-            if mount.kind == "volume":
-                volumes.mount(mount, tree)
+            prepare(mount, tree, engine.volumes, anonymous=mount.source in anonymous)
         if not engine.overlay:
             from buildkit_py.runtime import copied
             from buildkit_py.snapshot.merge import materialise
@@ -65,6 +66,24 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
         raise
     events.write(container.path, "create", config._replace(name=container.name))
     return container
+
+
+def with_others(engine: Engine, request: RunRequest) -> tuple[MountSpec, ...]:
+    """The mounts that were asked for, and those of the containers of ``--volumes-from``.
+
+    Raises NotFoundError, UsageError.
+    """
+    mounts = list(request.mounts)
+    taken = {os.path.normpath(mount.target) for mount in mounts}
+    for text in request.volumes_from:
+        name, colon, mode = text.partition(":")
+        if mode not in ("", "ro", "rw", "z", "Z") or (colon and not mode):
+            raise UsageError(f"--volumes-from: unknown option '{mode}'", hint="ro or rw")
+        for mount in engine.containers.get(name).config().mounts:
+            if mount.kind != "tmpfs" and os.path.normpath(mount.target) not in taken:
+                taken.add(os.path.normpath(mount.target))
+                mounts.append(mount._replace(readonly=mount.readonly or mode == "ro"))
+    return tuple(mounts)
 
 
 def find_image(engine: Engine, request: RunRequest, emit: Emit) -> Image:
@@ -82,19 +101,19 @@ def find_image(engine: Engine, request: RunRequest, emit: Emit) -> Image:
 def spec(engine: Engine, container: Container, config: Config) -> SandboxSpec:
     """What the container is started with, all but the network. Raises PybuildError."""
     engine.enter()
-    volumes = VolumeStore(engine.root)
     upper = container.part("fs")
     lower = engine.snapshots.layers(config.snapshot)
     tree = root_tree(engine, container, config)
     made = container_spec(
         config,
         tree,
-        tuple(volumes.mount(mount, tree) for mount in config.mounts),
+        tuple(sandbox_mount(mount, engine.volumes) for mount in config.mounts),
         layers=lower,
         upper=upper,
         work=container.part("work"),
         identity=engine.identity,
     )
+    take_over(config.mounts, made)
     return made if engine.overlay else made._replace(tree=upper)
 
 

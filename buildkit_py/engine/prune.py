@@ -148,7 +148,7 @@ def sweep(engine: Engine) -> int:
             freed += engine.snapshots.remove(usage.snapshot)
     freed += remove_leftovers(engine)
     engine.snapshots.collect_trash()
-    freed += engine.containers.collect_trash()
+    freed += engine.containers.collect_trash() + engine.volumes.collect_trash()
     named = engine.images.referenced() | {digest for digest, _ in kept(engine.db)}
     for blob in list(engine.content.digests()):
         if blob not in named:

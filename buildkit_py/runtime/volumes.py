@@ -1,19 +1,34 @@
-"""Volumes: named ones under ``volumes/<name>/data``, anonymous ones, bind mounts of the host.
+"""Volumes: directories that outlive the containers that they are mounted in.
 
-A volume that is empty when first mounted takes over what the image has at that path (Docker: "populate a
-volume using a container").
+    volumes/<name>/data          what is mounted
+    volumes/<name>/volume.json   when it was made, labels, options; whether it is anonymous
+    volumes/<name>/filling       there while the image's files are being copied to it
+    volumes/.trash-…             renamed here first, deleted later
+    volumes/.lock                locked while a volume is made, filled or removed
+
+A volume that is empty when it is mounted takes over what the image has at that path (Docker: "populate a
+volume using a container"); a copy that was broken off is done again at the next mount. An anonymous volume
+has a name of 64 hexadecimal digits and goes with its container (``rm -v``, ``--rm``).
 """
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
-from buildkit_py.errors import PybuildError
-from buildkit_py.request import MountSpec
-from buildkit_py.sandbox.spec import SandboxMount
+from buildkit_py.errors import NotFoundError, PybuildError, UsageError
+from buildkit_py.linux import locks
+from buildkit_py.request import MountSpec, Pairs
 from buildkit_py.snapshot.removal import remove_tree
-from buildkit_py.snapshot.tree import Entry, Tree
+from buildkit_py.snapshot.tree import Tree
+from buildkit_py.tuples import NamedTuple
+
+_FILE = "volume.json"
+_FILLING = "filling"
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
 def image_volumes(config: dict[str, object], given: Iterable[MountSpec]) -> tuple[MountSpec, ...]:
@@ -37,94 +52,186 @@ def named(mounts: Iterable[MountSpec]) -> tuple[tuple[MountSpec, ...], tuple[str
     return tuple(result), tuple(names)
 
 
+class Volume(NamedTuple):
+    name: str
+    path: str
+    """Its directory ``data``, or the one of the host that the option ``device`` names."""
+    created: float
+    labels: dict[str, str]
+    options: dict[str, str]
+    anonymous: bool
+
+
 class VolumeStore:
     def __init__(self, root: str) -> None:
         self._dir = os.path.join(root, "volumes")
 
-    def mount(self, volume: MountSpec, tree: Tree) -> SandboxMount:
-        """Make what the volume needs and give its mount. ``tree`` is the image's root."""
-        if volume.kind == "tmpfs":
-            options = dict(volume.options)
-            return SandboxMount(
-                "tmpfs",
-                volume.target,
-                readonly=volume.readonly,
-                size=int(options.get("size", 0)),
-                mode=int(options.get("mode", "1777"), 8),
-            )
-        if volume.kind == "bind":
-            return SandboxMount("bind", volume.target, source=_host_path(volume), readonly=volume.readonly)
-        data = os.path.join(self._dir, volume.source, "data")
-        if not os.path.isdir(data):
-            self._create(data, tree, volume.target)
-        return SandboxMount("bind", volume.target, source=data, readonly=volume.readonly)
+    def create(
+        self, name: str = "", *, labels: Pairs = (), options: Pairs = (), anonymous: bool = False
+    ) -> Volume:
+        """A new volume, or the one that has the name. Raises UsageError for a name or options of no use."""
+        device = _device(dict(options))
+        if not name:
+            name, anonymous = os.urandom(32).hex(), True
+        _check_name(name)
+        with self._locked():
+            found = self.find(name)
+            if found is not None:
+                if options and dict(options) != found.options:
+                    raise PybuildError(
+                        f"the volume {name} is there already, with other options",
+                        hint=f"`pybuild volume rm {name}` first, or take another name",
+                    )
+                return found
+            place = self._place(name)
+            staged = os.path.join(self._dir, f".new-{os.urandom(8).hex()}")
+            try:
+                os.makedirs(f"{staged}/data", mode=0o755)
+                self._write(staged, labels, options, anonymous=anonymous)
+                os.rename(staged, place)
+            except OSError as e:
+                remove_tree(staged)
+                raise PybuildError(f"cannot make the volume {name}: {e.strerror}") from e
+        return Volume(name, device or f"{place}/data", time.time(), dict(labels), dict(options), anonymous)
+
+    def find(self, name: str) -> Volume | None:
+        place = self._place(name)
+        if not os.path.isdir(f"{place}/data"):
+            return None
+        try:
+            with open(f"{place}/{_FILE}") as f:
+                known = json.load(f)
+        except (OSError, ValueError):
+            known = {}
+        options = known.get("options", {})
+        return Volume(
+            name,
+            options.get("device") or f"{place}/data",
+            known.get("created") or os.stat(place).st_mtime,
+            known.get("labels", {}),
+            options,
+            bool(known.get("anonymous", False)),
+        )
+
+    def get(self, name: str) -> Volume:
+        """Raises NotFoundError."""
+        found = self.find(name) if name and _NAME.issuperset(name) else None
+        if found is None:
+            raise NotFoundError(f"no such volume: {name}", hint="`pybuild volume ls` lists what is here")
+        return found
+
+    def list(self) -> Volumes:
+        """All, by name."""
+        try:
+            names = sorted(os.listdir(self._dir))
+        except FileNotFoundError:
+            return []
+        found = (self.find(name) for name in names if not name.startswith("."))
+        return [volume for volume in found if volume is not None]
+
+    def fill(self, volume: Volume, tree: Tree, target: str) -> None:
+        """Copy what ``tree`` has at ``target`` to a volume that is empty. Raises PybuildError."""
+        place = self._place(volume.name)
+        with self._locked():
+            mark = f"{place}/{_FILLING}"
+            broken_off = os.path.exists(mark)
+            if volume.options.get("device") or (os.listdir(volume.path) and not broken_off):
+                return
+            entry = tree.lookup(target.strip("/"))
+            if entry is None or entry.mode & 0o170000 != 0o040000:
+                return
+            from buildkit_py.runtime.populate import copy_tree
+
+            try:
+                os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+                copy_tree(tree, entry, volume.path)
+                os.unlink(mark)
+            except OSError as e:
+                raise PybuildError(f"cannot copy {target} to the volume {volume.name}: {e.strerror}") from e
+
+    def remove(self, name: str, users: Callable[[], Iterable[str]]) -> None:
+        """Remove a volume that no container uses: ``users`` gives the names of those that do. A new container
+        is there before it makes its volumes. Raises NotFoundError, PybuildError."""
+        with self._locked():
+            self.get(name)
+            busy = sorted(users())
+            if busy:
+                raise PybuildError(
+                    f"the volume {name} is in use by {', '.join(busy)}",
+                    hint=f"remove the containers first: `pybuild rm {' '.join(busy)}`",
+                )
+            trash = self.discard(name)
+        remove_tree(trash)
 
     def discard(self, name: str) -> str:
         """Rename a volume away, which removes it for everybody at once; what is to be deleted."""
         trash = os.path.join(self._dir, f".trash-{os.urandom(8).hex()}")
         try:
-            os.rename(os.path.join(self._dir, name), trash)
+            os.rename(self._place(name), trash)
         except FileNotFoundError:
             pass
         return trash
 
-    def _create(self, data: str, tree: Tree, target: str) -> None:
-        """Made beside its place and renamed, so that a crash leaves no half-copied volume."""
-        staged = f"{os.path.dirname(data)}.{os.urandom(6).hex()}"
+    def collect_trash(self) -> int:
+        """Delete what removals and crashes left; return the bytes freed."""
+        freed = 0
         try:
-            os.makedirs(os.path.join(staged, "data"), mode=0o755)
-            entry = tree.lookup(target.strip("/"))
-            if entry is not None and entry.mode & 0o170000 == 0o040000:
-                copy_tree(tree, entry, os.path.join(staged, "data"))
-            os.rename(staged, os.path.dirname(data))
-        except OSError as e:
-            remove_tree(staged)
-            if not os.path.isdir(data):
-                raise PybuildError(f"cannot make the volume for {target}: {e.strerror}") from e
+            names = os.listdir(self._dir)
+        except FileNotFoundError:
+            return 0
+        for name in names:
+            if name.startswith((".trash-", ".new-")):
+                freed += remove_tree(os.path.join(self._dir, name))
+        return freed
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        os.makedirs(self._dir, 0o700, exist_ok=True)
+        fd = locks.open_lock(os.path.join(self._dir, ".lock"))
+        try:
+            locks.wait(fd)
+            yield
+        finally:
+            os.close(fd)
+
+    def _place(self, name: str) -> str:
+        return os.path.join(self._dir, name)
+
+    @staticmethod
+    def _write(place: str, labels: Pairs, options: Pairs, *, anonymous: bool) -> None:
+        document = {
+            "created": time.time(),
+            "labels": dict(labels),
+            "options": dict(options),
+            "anonymous": anonymous,
+        }
+        with open(f"{place}/{_FILE}", "w") as f:
+            json.dump(document, f)
 
 
-def _host_path(volume: MountSpec) -> str:
-    """The host path of a bind mount; a missing one becomes a directory, as ``docker run -v`` does."""
-    try:
-        os.makedirs(volume.source, exist_ok=True)
-    except FileExistsError:
-        pass
-    except OSError as e:
-        raise PybuildError(f"cannot make the directory {volume.source} to mount: {e.strerror}") from e
-    return volume.source
+Volumes = list[Volume]
+"""VolumeStore.list hides the type's name."""
 
 
-def copy_tree(tree: Tree, top: Entry, dest: str) -> None:
-    """Copy a directory's content with modes, owners, links and times."""
-    for entry in tree.walk(top.path):
-        path = os.path.join(dest, os.path.relpath(entry.path, top.path) if top.path else entry.path)
-        kind = entry.mode & 0o170000
-        if kind == 0o040000:
-            os.mkdir(path)
-        elif kind == 0o120000:
-            os.symlink(tree.readlink(entry), path)
-        elif kind == 0o100000:
-            _copy_file(entry.host, path)
-        else:
-            continue
-        _set_owner(path, entry)
-    _set_owner(dest, top)
+def _check_name(name: str) -> None:
+    if not name or name[0] in "_.-" or not _NAME.issuperset(name):
+        raise UsageError(
+            f"{name!r} is no name for a volume",
+            hint="letters, digits, '_', '.' and '-'; the first one a letter or digit",
+        )
 
 
-def _set_owner(path: str, entry: Entry) -> None:
-    try:
-        os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
-    except OSError:
-        # One mapped id: everything is the user's own.
-        pass
-    if entry.mode & 0o170000 != 0o120000:
-        os.chmod(path, entry.mode & 0o7777)
-
-
-def _copy_file(source: str, target: str) -> None:
-    with (
-        open(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as src,
-        open(target, "xb") as dst,
-    ):
-        while os.copy_file_range(src.fileno(), dst.fileno(), 1 << 30):
-            pass
+def _device(options: dict[str, str]) -> str:
+    """The host directory of ``type=none,o=bind,device=PATH``; "" without options. Raises UsageError for what
+    else docker's local driver mounts."""
+    if not options:
+        return ""
+    kind, flags, device = options.get("type", "none"), options.get("o", ""), options.get("device", "")
+    if kind in ("none", "bind") and "bind" in flags.split(",") and os.path.isdir(device):
+        return device
+    if kind in ("none", "bind") and "bind" in flags.split(","):
+        raise UsageError(f"--opt device={device}: there is no such directory")
+    raise UsageError(
+        f"a volume of type {kind} is not made here",
+        hint="type=none, o=bind and device=DIRECTORY are; for a tmpfs: run --tmpfs",
+    )

@@ -145,7 +145,8 @@ class Root:
             options = [("mode", f"{mount.mode:o}"), ("uid", str(mount.uid)), ("gid", str(mount.gid))]
             if mount.size:
                 options.append(("size", str(mount.size)))
-            return mounts.new("tmpfs", tuple(options), safe | readonly)
+            noexec = mounts.NOEXEC if mount.noexec else 0
+            return mounts.new("tmpfs", tuple(options), safe | noexec | readonly)
         if mount.kind == "file":
             # A heredoc with #! is executed.
             noexec = 0 if mount.mode & 0o111 else mounts.NOEXEC

@@ -28,6 +28,8 @@ class SandboxMount(NamedTuple):
     gid: int = 0
     size: int = 0
     """tmpfs, bytes; 0: the kernel's default."""
+    noexec: bool = False
+    """tmpfs: nothing on it can be executed."""
     inside: str = ""
     """bind: what is mounted, below ``source``; links on the way stay inside of it."""
 

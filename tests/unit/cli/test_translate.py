@@ -82,7 +82,7 @@ def test_a_run_with_everything() -> None:
         ("-c", "true"),
         ("sh",),
         env=(("A", "1"), ("B", "2")),
-        mounts=(MountSpec("bind", "/b", "/a", True), MountSpec("tmpfs", "/t")),
+        mounts=(MountSpec("bind", "/b", "/a", True, (("bind-create-src", ""),)), MountSpec("tmpfs", "/t")),
         workdir="/w",
         user="1:2",
         name="n",

@@ -130,9 +130,10 @@ def test_ssh_and_cache() -> None:
 def test_volumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/x")
-    assert volume("/a:/b") == MountSpec("bind", "/b", "/a")
-    assert volume("./src:/b:ro") == MountSpec("bind", "/b", f"{tmp_path}/src", True)
-    assert volume("~/x:/b:rw,z") == MountSpec("bind", "/b", "/home/x/x", False, (("z", ""),))
+    made = ("bind-create-src", "")
+    assert volume("/a:/b") == MountSpec("bind", "/b", "/a", options=(made,))
+    assert volume("./src:/b:ro") == MountSpec("bind", "/b", f"{tmp_path}/src", True, (made,))
+    assert volume("~/x:/b:rw,z") == MountSpec("bind", "/b", "/home/x/x", False, (("z", ""), made))
     assert volume("data:/b") == MountSpec("volume", "/b", "data")
     assert volume("/anonymous") == MountSpec("volume", "/anonymous")
     for wrong in ("a", "a:b", "/a:/b:ro:x", "/a:", ":/b", "", "/a:/", "a/b:/c", "/a:/../.."):
