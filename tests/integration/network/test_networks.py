@@ -281,3 +281,35 @@ def test_a_build_beside_a_service(host: Host) -> None:
     assert host("run", "--rm", "built", "cat", "/answer").stdout == "hello\n"
     assert "eth0" not in host("run", "--rm", "built", "cat", "/none").stdout
     assert "no such network" in host("build", "--network", "nowhere", context, status=1).stderr
+
+
+def test_the_hosts_loopback_is_out_of_reach(host: Host) -> None:
+    host("network", "create", "--subnet", "10.123.7.0/24", "n")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.setblocking(False)
+        port = server.getsockname()[1]
+        addresses = ("10.123.7.1", "10.0.2.2", "127.0.0.1")
+        tries = "; ".join(f"timeout 1 nc {address} {port} </dev/null" for address in addresses)
+        for network in ("n", "private", "none"):
+            host("run", "--rm", "--network", network, "busybox", "sh", "-c", tries, status=None)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_udp_into_a_network(host: Host) -> None:
+    host("network", "create", "n")
+    port = free_port()
+    script = served(
+        "perl -MSocket -e 'socket(S,PF_INET,SOCK_DGRAM,17); bind(S,sockaddr_in(7,INADDR_ANY)); "
+        "while ($a = recv(S,$d,65536,0)) { send(S,$d,0,$a) }'",
+        7,
+    )
+    with (
+        host.running("--network", "n", "-p", f"{port}:7/udp", "debian:12-slim", "sh", "-c", script),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        client.settimeout(10)
+        client.sendto(b"ping", ("127.0.0.1", port))
+        assert client.recv(100) == b"ping"
