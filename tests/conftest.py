@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_py.linux import syscalls as sc
 from tests.support import leaks
 from tests.support.people import KINDS, Person, available, person
 from tests.support.program import REPOSITORY, remove_copies
@@ -32,6 +33,10 @@ CAPABILITIES: dict[str, Callable[[], bool]] = {
 def pytest_configure(config: pytest.Config) -> None:
     leaks.become_reaper()
     os.umask(0o022)
+    if "PYTEST_XDIST_WORKER" in os.environ and os.geteuid() == 0:
+        # What another worker's test mounts meanwhile is no leak of ours.
+        sc.unshare(sc.CLONE_NEWNS)
+        sc.mount("", "/", "", sc.MS_REC | sc.MS_PRIVATE)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
