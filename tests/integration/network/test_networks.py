@@ -25,7 +25,8 @@ def say(host: Host, network: str, name: str, *options: str) -> str:
     look = f"nslookup {name} | awk '/^Address/ && !/:53/ {{print $2}}'"
     script = f"""
         end=$(($(date +%s) + 10))
-        until out=$(echo hello | timeout 2 nc $({look}) 7) && [ -n "$out" ]; do
+        # Without an address nc would take "7" for one.
+        until ip=$({look}) && [ -n "$ip" ] && out=$(echo hello | timeout 2 nc $ip 7) && [ -n "$out" ]; do
             [ $(date +%s) -lt $end ] || exit 1
         done
         echo "$out"
