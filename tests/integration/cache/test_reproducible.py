@@ -39,7 +39,7 @@ COPY f d1/f1 /x/
 COPY --link --chown=3:4 d0/ /y/
 ADD --chmod=711 f /z
 """
-FILES: dict[str, str | bytes] = {f"d{n % 3}/f{n}": f"{n}\n" for n in range(30)} | {"f": "f\n"}
+FILES: dict[str, str | bytes] = {"f": "f\n", **{f"d{n % 3}/f{n}": f"{n}\n" for n in range(30)}}
 
 
 @pytest.fixture
@@ -53,9 +53,12 @@ def built(pybuild: Pybuild, dockerfile: str, *output: str, zone: str) -> tuple[s
     context = pybuild.context({"Dockerfile": dockerfile, **FILES})
     metadata, archive = pybuild.out / "metadata.json", pybuild.out / "image.tar"
     words = ",".join([f"dest={archive}", *output])
-    env = {"TZ": zone, **({"SOURCE_DATE_EPOCH": str(EPOCH)} if "rewrite-timestamp=true" in output else {})}
+    env: dict[str, str] = {"TZ": zone}
+    if "rewrite-timestamp=true" in output:
+        env["SOURCE_DATE_EPOCH"] = str(EPOCH)
     pybuild("build", "-o", words, "--metadata-file", metadata, context, env=env)
-    return json.loads(metadata.read_text())["containerimage.digest"], Path(archive).read_bytes()
+    digest: str = json.loads(metadata.read_text())["containerimage.digest"]
+    return digest, Path(archive).read_bytes()
 
 
 def test_with_an_epoch_everything_is_the_same(people: list[Pybuild]) -> None:
