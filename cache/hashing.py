@@ -29,6 +29,8 @@ VERSION = b"pybuild content 1\0"
 """What is hashed first."""
 _RACY_NS = 20_000_000
 """A file changed again within one tick of the kernel's clock (at most 10 ms) looks unchanged."""
+_COARSE_NS = 2_000_000_000
+"""The same where a file system keeps whole seconds alone (ext4 with small inodes, old NFS servers)."""
 _SMALL = 65536
 _BATCH = 512
 _MANY = 4000
@@ -83,7 +85,7 @@ def content_digest(
     digest = _digest(_bytes(parts, listing, owners, chmod, finder), hashed)
     if finder.fresh:
         statcache.learn(finder.fresh, set(listing.paths))
-    if listing.newest_ctime_ns() < listing.started_ns - _RACY_NS:
+    if settled(listing.newest_ctime_ns(), listing.started_ns):
         statcache.remember(signature, digest)
     return digest
 
@@ -100,6 +102,13 @@ def content_bytes(
     """What content_digest() hashes. Raises PybuildError where a file can't be read."""
     finder = _Finder(listing, tree, {} if statcache is None else statcache.table())
     return b"".join(_bytes(parts, listing, owners, chmod, finder))
+
+
+def settled(ctime_ns: int, looked_ns: int) -> bool:
+    """Whether a file, by its ctime, can't have changed any more since it was looked at without its ctime
+    showing that."""
+    tick = _RACY_NS if ctime_ns % 1_000_000_000 else _COARSE_NS
+    return ctime_ns < looked_ns - tick
 
 
 def _signature(parts: Sequence[Part], listing: Listing, variant: str) -> bytes:
@@ -179,7 +188,6 @@ class _Finder:
         self._listing = listing
         self._tree = tree
         self._table = table
-        self._newest = listing.started_ns - _RACY_NS
         self._held = held_data(tree)
         self._early: dict[int, tuple[bytes, bool]] = {}
 
@@ -221,7 +229,7 @@ class _Finder:
             found = self._read(row, mode, size)
         except OSError as e:
             raise unreadable(path, e) from e
-        if ctime_ns < self._newest:
+        if settled(ctime_ns, self._listing.started_ns):
             self.fresh[path] = bytes(stats) + found
         return found
 

@@ -173,3 +173,14 @@ def test_a_file_that_became_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         hashing.read_digest(str(tmp_path / "l"))
     assert stat.S_ISLNK(os.lstat(tmp_path / "l").st_mode)
+
+
+def test_a_file_is_trusted_only_when_its_next_change_would_show() -> None:
+    second = 1_000_000_000
+    now = 1000 * second
+    assert hashing.settled(now - 30_000_000, now)
+    assert not hashing.settled(now - 10_000_000, now)
+    assert not hashing.settled(now + 1, now)
+    # A whole second: the file system may know no fractions.
+    assert not hashing.settled(now - second, now)
+    assert hashing.settled(now - 3 * second, now)
