@@ -220,15 +220,22 @@ class Isolation(NamedTuple):
     init: bool = False
     """Process 1 is a small program that reaps orphans and passes signals on."""
     pid: str = ""
-    """Whose processes are seen: "" (its own), host or ``container:NAME``. The next three likewise."""
+    """Whose processes are seen: "" (its own), host or ``container:NAME``. The next two likewise."""
     ipc: str = ""
     uts: str = ""
     cgroupns: str = ""
+    """"" or host."""
     userns: str = ""
     """"", host or keep-id."""
     oom_score_adj: int | None = None
     runtime: str = ""
     """An OCI runtime that runs the container: its name or path; "": the sandbox of our own."""
+
+    @property
+    def shared(self) -> Pairs:
+        """(pid, ipc or uts; container) of the namespaces of other containers."""
+        kinds = (("pid", self.pid), ("ipc", self.ipc), ("uts", self.uts))
+        return tuple((k, v.partition(":")[2]) for k, v in kinds if v.startswith("container:"))
 
 
 class HealthCheck(NamedTuple):

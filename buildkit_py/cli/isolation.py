@@ -97,8 +97,10 @@ def oom_score_adj(text: str) -> int | None:
 
 def namespace(kind: str, text: str) -> str:
     """The value of ``--pid`` and the like; "" for a private one."""
-    if text.startswith("container:"):
-        raise UsageError(f"--{kind}: the namespace of another container can't be shared yet")
+    if text.startswith("container:") and kind in ("pid", "ipc", "uts"):
+        if not text.removeprefix("container:"):
+            raise UsageError(f"--{kind}: '{text}' names no container")
+        return text
     if text not in _NAMESPACES[kind]:
         known = ", ".join(filter(None, _NAMESPACES[kind]))
         raise UsageError(f"--{kind}: '{text}' is not known", hint=f"known are {known}")
@@ -154,9 +156,9 @@ OPTIONS = (
     ),
     option("--group-add", multiple=True, metavar="GROUP", help="A further group of the user"),
     flag("--init", help="Run a small process 1 that reaps orphans and passes signals on"),
-    option("--ipc", metavar="MODE", help="Shared memory and queues: private, shareable or host"),
+    option("--ipc", metavar="MODE", help="Shared memory: private, shareable, host or container:NAME"),
     option("--oom-score-adj", metavar="NUMBER", help="Who dies first for lack of memory: -1000 to 1000"),
-    option("--pid", metavar="MODE", help="Processes seen: private or host"),
+    option("--pid", metavar="MODE", help="Processes seen: private, host or container:NAME"),
     flag("--privileged", help="Give all capabilities and devices; hide nothing"),
     flag("--read-only", help="Mount the root file system read-only"),
     option("--runtime", metavar="PROGRAM", help="Have an OCI runtime run it: crun, runc or a path"),
@@ -168,5 +170,5 @@ OPTIONS = (
         "--ulimit", name="ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Limit of the command"
     ),
     option("--userns", metavar="MODE", help="User ids: keep-id (the user's own number inside) or host"),
-    option("--uts", metavar="MODE", help="Host name: private or host"),
+    option("--uts", metavar="MODE", help="Host name: private, host or container:NAME"),
 )

@@ -298,7 +298,8 @@ class Engine:
 
     def run(self, request: RunRequest, emit: Emit, client: Client) -> int | None:
         """Run a new container; its exit status, None where it was left to run by itself."""
-        self.begin_on_networks((request.networking.networks,), 1)
+        beside = [name for _, name in request.isolation.shared]
+        self.begin_on_networks((request.networking.networks,), 1, beside)
         from buildkit_py.engine.containers import run
 
         return run(self, request, emit, client)
@@ -309,18 +310,28 @@ class Engine:
         from buildkit_py.network import record
 
         containers = [c for c in find_containers(self.root, names) if c is not None]
-        wanted = [record.specs(c.path, c.config().request.networking.networks) for c in containers]
-        self.begin_on_networks(wanted, len(names))
+        requests = [c.config().request for c in containers]
+        wanted = [
+            record.specs(c.path, r.networking.networks) for c, r in zip(containers, requests, strict=True)
+        ]
+        beside = [name for request in requests for _, name in request.isolation.shared]
+        self.begin_on_networks(wanted, len(names), beside)
 
     def begin_on_networks(
-        self, wanted: Sequence[tuple[NetworkSpec, ...]], supervisors: int | None = None
+        self,
+        wanted: Sequence[tuple[NetworkSpec, ...]],
+        supervisors: int | None = None,
+        beside: Sequence[str] = (),
     ) -> None:
-        """begin() in the user namespace that containers on these networks have to be in."""
-        if any(wanted):
+        """begin() in the user namespace that containers on these networks have to be in, and those whose
+        namespaces are shared (``beside``: their names)."""
+        if any(wanted) or beside:
             from buildkit_py.engine import networking
 
             stop_tickers()
             self._home = networking.home(self.root, wanted)
+            if beside:
+                self._home = networking.beside(self.root, self._home, beside)
         join = self._home.join if self._home is not None else -1
         self.begin(supervisors=supervisors, join=join)
 

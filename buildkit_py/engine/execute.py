@@ -11,6 +11,7 @@ from buildkit_py.request import Pairs
 from buildkit_py.runtime import control
 from buildkit_py.runtime.attachment import Attachment, size
 from buildkit_py.runtime.container import Container
+from buildkit_py.runtime.isolation import own_ids
 from buildkit_py.runtime.process import environment
 from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.tuples import NamedTuple
@@ -57,6 +58,8 @@ def _message(engine: Engine, container: Container, request: ExecRequest, client:
     engine.enter()
     user = request.user or config.request.user or config.image_config.get("User") or ""
     uid, gid, groups, home = resolve_user(root_tree(engine, container, config), user)
+    if not user and config.request.isolation.userns == "keep-id":
+        uid, gid = own_ids(engine.identity)
     asked = config.request._replace(
         env=(*config.request.env, *request.env), terminal=request.terminal or config.request.terminal
     )

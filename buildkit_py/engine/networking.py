@@ -103,6 +103,38 @@ def home(root: str, wanted: Iterable[tuple[NetworkSpec, ...]]) -> Home | None:
     return Home(_open_namespace(pid, "user", name)) if pid else None
 
 
+def beside(root: str, home: Home | None, names: Iterable[str]) -> Home | None:
+    """The user namespace of these containers too, whose other namespaces are shared; ``home``: as of home().
+
+    Raises NotFoundError and NetworkError.
+    """
+    for name, container in zip(names, find_containers(root, names), strict=True):
+        join = _open_namespace(process_of(container, name), "user", name)
+        if home is None:
+            home = Home(join)
+            continue
+        same = os.fstat(home.join).st_ino == os.fstat(join).st_ino
+        os.close(join)
+        if not same:
+            raise NetworkError(
+                f"the container {name} is in another user namespace than those on the networks",
+                hint="put them on the same network, or share one container's namespaces alone",
+            )
+    return home
+
+
+def process_of(container: Container | None, name: str) -> int:
+    """The first process of a container that runs. Raises NotFoundError and NetworkError."""
+    if container is None:
+        raise NotFoundError(f"no such container: {name}")
+    state = container.state()
+    if not state.live or not state.pid:
+        raise NetworkError(
+            f"the container {container.name} does not run", hint=f"`pybuild start {container.name}`"
+        )
+    return state.pid
+
+
 def find_containers(root: str, names: Iterable[str]) -> list[Container | None]:
     """Look containers up before a fork, when SQLite must not be open: its file is opened for this alone."""
     from buildkit_py.database import Database
@@ -121,22 +153,17 @@ def _process_of(container: Container | None, name: str) -> int:
 
     Raises NotFoundError and NetworkError.
     """
-    if container is None:
-        raise NotFoundError(f"no such container: {name.removeprefix('container:')}")
-    state = container.state()
-    if not state.live or not state.pid:
-        raise NetworkError(
-            f"the container {container.name} does not run", hint=f"`pybuild start {container.name}`"
-        )
+    pid = process_of(container, name.removeprefix("container:"))
+    assert container is not None
     known = record.load(container.path)
-    return 0 if known is None or known.mode == "host" else state.pid
+    return 0 if known is None or known.mode == "host" else pid
 
 
 def _open_namespace(pid: int, kind: str, name: str) -> int:
     try:
         return os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as e:
-        raise NetworkError(f"cannot open the network of {name}: {e.strerror}") from e
+        raise NetworkError(f"cannot enter the container {name}: {e.strerror}") from e
 
 
 class Connection:

@@ -44,6 +44,8 @@ class Resources:
             directory, (config.id, config.name), config.request.networking, exposed, warn
         )
         spec = self._connection.fit(spec)
+        if spec.shared:
+            spec = _shared(self._open(), config, spec)
         if spec.runtime:
             spec = spec._replace(bundle=_new_bundle(directory))
         if _grouped(config):
@@ -65,6 +67,17 @@ class Resources:
 
 _GROUP = "cgroup"
 """The file of a container that names its control groups."""
+
+
+def _shared(engine: Engine, config: Config, spec: SandboxSpec) -> SandboxSpec:
+    """The spec with the namespaces of other containers by their paths now. Raises PybuildError."""
+    from buildkit_py.engine.networking import process_of
+
+    found = []
+    for kind, name in config.request.isolation.shared:
+        pid = process_of(engine.containers.find(name), name)
+        found.append((kind, f"/proc/{pid}/ns/{kind}"))
+    return spec._replace(shared=tuple(found))
 
 
 def _new_bundle(directory: str) -> str:

@@ -426,11 +426,12 @@ def _remove(directory: str) -> None:
         pass
 
 
-def sweep(group: Group, alive: frozenset[str]) -> None:
-    """Remove groups beside one of ours that nobody has any more; ``alive`` are the names of those in use."""
+def sweep(group: Group) -> None:
+    """Remove what dead builds left beside a group of ours: groups named WORD-PID[-NUMBER]."""
     for directory in group.directories:
         for entry in os.scandir(os.path.dirname(directory)):
-            if entry.is_dir(follow_symlinks=False) and entry.name not in alive and entry.path != directory:
+            words = entry.name.split("-")
+            if len(words) > 1 and words[1].isdecimal() and not os.path.exists(f"/proc/{words[1]}"):
                 _remove(entry.path)
 
 

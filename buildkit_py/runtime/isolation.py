@@ -57,6 +57,7 @@ def isolated(spec: SandboxSpec, asked: Isolation, tree: Tree, identity: Identity
         mask=asked.mask,
         unmask=asked.unmask,
         host=host_namespaces(asked),
+        shared=asked.shared,
         sysctls=asked.sysctls,
         init=asked.init,
         oom_score_adj=asked.oom_score_adj,
@@ -66,7 +67,11 @@ def isolated(spec: SandboxSpec, asked: Isolation, tree: Tree, identity: Identity
 
 def find_runtime(asked: Isolation) -> str:
     """The path of the OCI runtime. Raises PybuildError."""
-    refused = {"--init": asked.init, "--userns=keep-id": asked.userns == "keep-id"}
+    refused = {
+        "--init": asked.init,
+        "--userns=keep-id": asked.userns == "keep-id",
+        **{f"--{kind}=container:{name}": True for kind, name in asked.shared},
+    }
     for option, given in refused.items():
         if given:
             raise PybuildError(f"{option} is not done with --runtime", hint="leave one of the two out")
@@ -92,7 +97,7 @@ def capabilities(asked: Isolation) -> int:
 
 
 def host_namespaces(asked: Isolation) -> tuple[str, ...]:
-    """Raises PybuildError for a namespace of another container."""
+    """Those that stay the host's."""
     kinds = (("pid", asked.pid), ("ipc", asked.ipc), ("uts", asked.uts), ("cgroup", asked.cgroupns))
     return tuple(kind for kind, value in kinds if value == "host")
 
@@ -146,11 +151,16 @@ def _of_ipc(name: str) -> bool:
     return name in _IPC_SYSCTLS or name.startswith("fs.mqueue.")
 
 
+def own_ids(identity: Identity) -> tuple[int, int]:
+    """The user and group that a container of ``--userns=keep-id`` runs as where none is asked for."""
+    return (0, 0) if identity.mode == "root" else (identity.uids[0].outside, identity.gids[0].outside)
+
+
 def _keep_id(identity: Identity, user: str) -> dict[str, Any]:
     """The user's own numbers inside: root has them anyway, one mapped id needs only be called so."""
     if identity.mode == "root":
         return {}
-    uid, gid = identity.uids[0].outside, identity.gids[0].outside
+    uid, gid = own_ids(identity)
     changes: dict[str, Any] = {} if user else {"uid": uid, "gid": gid}
     if identity.mode == "ids":
         changes["keep_id"] = (uid, gid)

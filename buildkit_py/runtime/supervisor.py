@@ -105,7 +105,7 @@ def _main(conn: _socket.socket, launcher: Launcher, stubs: str, hooks: Hooks) ->
         message, _ = control.receive(conn)
         if message is not None:
             spec = wire.receive_spec(conn)
-            host_pids = "pid" in spec.host
+            host_pids = "pid" in spec.host or "pid" in dict(spec.shared)
             if message["mode"] != launcher.mode or host_pids:
                 launcher.close()
                 identity = Identity(message["mode"])

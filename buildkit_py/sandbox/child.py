@@ -118,13 +118,14 @@ def prepare(
 ) -> None:
     os.umask(0o022)
     process.take_terminal(spec)
-    if "pid" in spec.host:
+    if "pid" in spec.host or "pid" in dict(spec.shared):
         die_with_the_starter()
     process.set_oom_score(spec)
     process.enter_cgroups(spec)
     if spec.network != "host":
         _begin_network(spec, link, namespace)
-    if "uts" not in spec.host:
+    process.join(spec)
+    if "uts" not in spec.host and "uts" not in dict(spec.shared):
         sc.sethostname(spec.hostname)
         if spec.domainname:
             sc.setdomainname(spec.domainname)

@@ -30,6 +30,7 @@ _KINDS = {
     "net": sc.CLONE_NEWNET,
     "cgroup": sc.CLONE_NEWCGROUP,
 }
+_NS_GET_PARENT = 0xB702
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
 _PTMX = os.makedev(5, 2)
@@ -51,10 +52,11 @@ def main(
         program = settings.filter(spec)
         process.set_oom_score(spec)
         groups = [os.open(f"{d}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for d in spec.cgroups]
+        users = _users(pidfd) if spec.processes or spec.keep_id else -1
         sc.setns(pidfd, _differing(pidfd))
         pid, pidfd = sc.clone(0)
         if pid == 0:
-            _become(conn, link, spec, settings, program, groups)
+            _become(conn, link, spec, settings, program, groups, users)
         wire.send(conn, ("started",), (pidfd,))
         os.close(pidfd)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -65,12 +67,31 @@ def main(
         os._exit(status)
 
 
-def _differing(pidfd: int) -> int:
-    """The kinds of namespaces that the sandbox doesn't share with us."""
+def _number(pidfd: int) -> str:
     with open(f"/proc/self/fdinfo/{pidfd}") as f:
         pid = next(line.split()[1] for line in f if line.startswith("Pid:"))
     if pid == "-1":
         raise SandboxError("the container has ended", call="setns", errno=errno.ESRCH)
+    return pid
+
+
+def _users(pidfd: int) -> int:
+    """The user namespace of the sandbox; not the further one of a command that has another user than root
+    where one id is mapped (process.become_emulated)."""
+    pid = _number(pidfd)
+    fd = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    with open(f"/proc/{pid}/uid_map") as f:
+        lines = f.read().split("\n")
+    if len(lines) == 2 and lines[0].split()[0] != "0":
+        outer = fcntl.ioctl(fd, _NS_GET_PARENT)
+        os.close(fd)
+        return outer
+    return fd
+
+
+def _differing(pidfd: int) -> int:
+    """The kinds of namespaces that the sandbox doesn't share with us."""
+    pid = _number(pidfd)
     flags = 0
     for kind, flag in _KINDS.items():
         if os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}"):
@@ -85,6 +106,7 @@ def _become(
     settings: child.Settings,
     program: bytes,
     groups: list[int],
+    users: int,
 ) -> NoReturn:
     status = child.SETUP_FAILED
     try:
@@ -98,14 +120,10 @@ def _become(
         os.setsid()
         if spec.terminal:
             _own_terminal(conn, spec)
-        try:
-            os.chdir(spec.cwd)
-        except OSError as e:
-            raise SandboxError(
-                f"the working directory {spec.cwd}: {e.strerror}", call="chdir", errno=e.errno or 0
-            ) from e
+        process.go_to(spec.cwd, make=False)
         process.set_limits(spec)
-        process.enter_user_namespaces(spec)
+        if users >= 0:
+            process.join_user_namespace(users, spec)
         sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
         child.become(spec, settings, program, link)
         status = child.execute(conn, spec)

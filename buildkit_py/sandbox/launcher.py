@@ -209,7 +209,9 @@ class Launcher:
         it makes its own.
         """
         fds = (stdin, stdout, stderr) + ((namespace,) if namespace >= 0 else ())
-        return self._begin(("run", spec.network, spec.platform, spec.host), fds, spec)
+        shared = dict(spec.shared)
+        others = (*spec.host, *shared)
+        return self._begin(("run", spec.network, spec.platform, others, shared.get("pid", "")), fds, spec)
 
     def join(self, running: Running, spec: SandboxSpec, *, stdin: int, stdout: int, stderr: int) -> Running:
         """Start one more process in a sandbox: of the spec, its command, user and limits count.

@@ -30,6 +30,7 @@ def check(limits: Limits, mode: str) -> str:
     if not limits.controlled:
         return ""
     _, group, warning = apply(SandboxSpec((), "", "", (), ()), limits, f"trial-{os.getpid()}", mode)
+    cgroups.sweep(group)
     group.remove()
     return warning
 

@@ -90,20 +90,46 @@ def enter_cgroups(spec: SandboxSpec) -> None:
         sc.unshare(sc.CLONE_NEWCGROUP)
 
 
+def join(spec: SandboxSpec) -> None:
+    """Enter the namespaces of other sandboxes, all but that of processes, in which we were made."""
+    for kind, path in spec.shared:
+        if kind in _JOINED:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                sc.setns(fd, _JOINED[kind])
+            finally:
+                os.close(fd)
+
+
+_JOINED = {"ipc": sc.CLONE_NEWIPC, "uts": sc.CLONE_NEWUTS}
+
+
 def enter_user_namespaces(spec: SandboxSpec) -> None:
     """``--userns=keep-id``: one more user namespace, in which our ids 0 are the user's own numbers, and
     those numbers 0. A limit of processes: two. The inner one is charged to the outer one's root, which has
     no other processes, and was made under the limit, so that all of its users together are held to it."""
     if spec.processes:
         _unshare_ids(_identity_maps())
-        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-        limit = spec.processes if hard < 0 else min(spec.processes, hard)
-        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+        _limit_processes(spec)
     if spec.keep_id is not None:
         own = zip(("uid", "gid"), spec.keep_id, strict=True)
         _unshare_ids([(kind, id_map(_extents(kind), number)) for kind, number in own])
     elif spec.processes:
         _unshare_ids(_identity_maps())
+
+
+def join_user_namespace(users: int, spec: SandboxSpec) -> None:
+    """For one more process of a sandbox that entered user namespaces of its own: the inner one, a descriptor,
+    where it is counted with all others."""
+    _limit_processes(spec)
+    sc.setns(users, sc.CLONE_NEWUSER)
+
+
+def _limit_processes(spec: SandboxSpec) -> None:
+    if spec.processes:
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        limit = spec.processes if hard < 0 else min(spec.processes, hard)
+        resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
 
 
 def _unshare_ids(maps: list[tuple[str, str]]) -> None:
@@ -229,14 +255,14 @@ def _set_ids(spec: SandboxSpec) -> None:
         ) from e
 
 
-def go_to(path: str) -> None:
+def go_to(path: str, *, make: bool = True) -> None:
     """Change to the working directory, made where it is missing. A link of /proc is refused: descriptors
     of ours are open still, and one of them would lead out (CVE-2024-21626 of runc)."""
     try:
         try:
             fd = _open_folder(path)
         except SandboxError as e:
-            if e.errno != errno.ENOENT:
+            if e.errno != errno.ENOENT or not make:
                 raise
             fd = _make_folders(path)
     except (SandboxError, OSError) as e:

@@ -36,12 +36,15 @@ class Root:
         self._mounts = layout.mounts(spec)
         self._files = -1
         self._names = 0
+        self._shared_ipc: dict[str, int] = {}
         self.stubs: list[stubs.Stub] = []
         self.stub_layer = ""
         """A directory beside the work directory, to be removed after the run; "" where there is none."""
 
     def build(self) -> int:
         """Mount everything; the new root as a descriptor, attached and ready for ``enter``."""
+        # Before the workbench covers the root that is come back to.
+        self._shared_ipc = self._ipc_of_another()
         self._files = mounts.new("tmpfs", (("mode", "0700"),), mounts.NOSUID | mounts.NODEV)
         sc.move_mount(self._files, sc.AT_FDCWD, "/")
         os.mkdir("empty", 0o555, dir_fd=self._files)
@@ -259,8 +262,31 @@ class Root:
             mounts.attach(console, mounts.resolve(dev, "console"), "/dev/console")
         os.close(dev)
 
+    def _ipc_of_another(self) -> dict[str, int]:
+        """Clones of another sandbox's mounts of shared memory and queues, by name in /dev."""
+        path = dict(self._spec.shared).get("ipc", "")
+        if not path:
+            return {}
+        place = os.path.join(os.path.dirname(path), "mnt")
+        own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        there = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            sc.setns(there, sc.CLONE_NEWNS)
+            try:
+                names = [name for name in ("shm", "mqueue") if os.path.ismount(f"/dev/{name}")]
+                return {name: mounts.bind(sc.AT_FDCWD, f"/dev/{name}", mounts.PLAIN) for name in names}
+            finally:
+                sc.setns(own, sc.CLONE_NEWNS)
+        finally:
+            os.close(own)
+            os.close(there)
+
     def _ipc(self, dev: int) -> None:
         """POSIX shared memory and message queues, by the namespace that they belong to."""
+        for name, fd in self._shared_ipc.items():
+            self._attach(dev, fd, name)
+        if "ipc" in dict(self._spec.shared):
+            return
         if "ipc" in self._spec.host:
             for name in ("shm", "mqueue"):
                 if os.path.ismount(f"/dev/{name}"):

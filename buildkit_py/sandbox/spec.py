@@ -73,6 +73,9 @@ class SandboxSpec(NamedTuple):
     host: tuple[str, ...] = ()
     """The namespaces that stay the host's: of pid, ipc, uts and cgroup. pid wants a launcher that was
     started for it."""
+    shared: tuple[tuple[str, str], ...] = ()
+    """(pid, ipc or uts; path of a namespace in the host's /proc) of those that are another sandbox's. pid
+    wants such a launcher, too."""
     sysctls: tuple[tuple[str, str], ...] = ()
     init: bool = False
     """Process 1 is linux.init's program, the command is its child."""

@@ -127,14 +127,14 @@ def _run(
     from buildkit_py.linux import emulation
     from buildkit_py.sandbox import child
 
-    _, network, platform, host = message
+    _, network, platform, others, processes = message
     emulation.prepare(platform, settings.mode)
     link, far_link = wire.pair() if settings.mode == "single" or network == "private" else (None, None)
     with _closing(link, far_link):
-        pid, pidfd = sc.clone(_flags(host))
+        pid, pidfd = _clone(others, processes)
         if pid == 0:
             child.main(conn, far_link, streams, settings, namespace)
-        run = _Run(pid, pidfd, conn, host_pids="pid" in host)
+        run = _Run(pid, pidfd, conn, host_pids="pid" in others)
         if link is not None and far_link is not None:
             far_link.close()
             _start_attendant(run, link, -1)
@@ -177,9 +177,44 @@ def _closing(*ends: _socket.socket | None) -> Iterator[None]:
                 end.close()
 
 
-def _flags(host: tuple[str, ...]) -> int:
-    """What clone(2) is to make anew."""
-    return sc.CLONE_NEWNS | sum(flag for name, flag in _NAMESPACES.items() if name not in host)
+def _clone(others: tuple[str, ...], processes: str) -> tuple[int, int]:
+    """As clone(2), with new namespaces but for ``others``; in the process namespace of that path."""
+    flags = sc.CLONE_NEWNS | sum(flag for name, flag in _NAMESPACES.items() if name not in others)
+    return sc.clone(flags) if not processes else _clone_into(flags, processes)
+
+
+def _clone_into(flags: int, processes: str) -> tuple[int, int]:
+    """Only a process's children are put into another process namespace, and an ordinary user can't undo that:
+    a child of ours does it, whose own child is ours."""
+    mine, other = wire.pair()
+    helper = os.fork()
+    if helper == 0:
+        try:
+            fd = os.open(processes, os.O_RDONLY | os.O_CLOEXEC)
+            sc.setns(fd, sc.CLONE_NEWPID)
+            os.close(fd)
+            pid, pidfd = sc.clone(flags | sc.CLONE_PARENT)
+            if pid:
+                wire.send(other, (pid,), (pidfd,))
+        except SandboxError as e:
+            pid = -1
+            wire.send(other, (0, e.message, e.call, e.errno))
+        except OSError as e:
+            pid = -1
+            wire.send(other, (0, f"{processes}: {e.strerror}", "open", e.errno or 0))
+        if pid:
+            os._exit(0)
+        mine.close()
+        other.close()
+        return 0, -1
+    other.close()
+    message, fds = wire.receive(mine)
+    mine.close()
+    os.waitpid(helper, 0)
+    if message is None or not message[0]:
+        _, text, call, number = message or (0, "the process namespace can't be entered", "setns", 0)
+        raise SandboxError(text, call=call, errno=number)
+    return message[0], fds[0]
 
 
 def _start_attendant(run: _Run, link: _socket.socket, joined: int) -> None:

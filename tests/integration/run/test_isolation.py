@@ -196,3 +196,44 @@ def test_oom_score(pybuild: Pybuild) -> None:
     assert run(pybuild, "--oom-score-adj=500", script="cat /proc/self/oom_score_adj") == "500\n"
     if pybuild.person.kind != "root":
         assert "only real root" in refused(pybuild, "--oom-score-adj=-500")
+
+
+def test_the_namespaces_of_another_container(pybuild: Pybuild) -> None:
+    script = "echo shared >/dev/shm/file; echo ready; exec sleep 600"
+    pybuild("run", "-d", "-q", "--name=one", "-h", "first", IMAGE, "sh", "-c", script)
+    shared = [f"--{kind}=container:one" for kind in ("pid", "ipc", "uts")]
+    look = "ps -o comm; hostname; cat /dev/shm/file; chown 3:4 /tmp; kill -0 1 && echo reached"
+    seen = run(pybuild, *shared, script=look).split()
+    assert "sleep" in seen
+    assert seen[-3:] == ["first", "shared", "reached"]
+    # One by one, too: nothing else is shared with it.
+    seen = run(pybuild, "--ipc=container:one", script=look).split()
+    assert "sleep" not in seen
+    assert "shared" in seen
+    assert "first" not in seen
+    # Each start looks for it anew.
+    pybuild("run", "-q", "--name=two", *shared, IMAGE, "cat", "/dev/shm/file")
+    pybuild("restart", "-t", "0", "one")
+    assert pybuild("start", "-a", "two").stdout == "shared\n"
+    pybuild("stop", "-t", "0", "one")
+    assert "does not run" in pybuild("start", "two", status=None).stderr
+    assert "does not run" in refused(pybuild, "--pid=container:one")
+    assert "no such container" in refused(pybuild, "--uts=container:nobody")
+    pybuild("rm", "one", "two")
+
+
+def test_more_commands_in_a_container(pybuild: Pybuild) -> None:
+    """Exec gets no further than the container's own command: its user, its limits, its files."""
+    pybuild("run", "-d", "-q", "--name=one", "--userns=keep-id", "--pids-limit=6", IMAGE, "sleep", "600")
+    own = f"{pybuild.person.uid}:{pybuild.person.gid}"
+    done = pybuild("exec", "one", "sh", "-c", "echo $(id -u):$(id -g)")
+    assert done.stdout.strip() == own
+    assert pybuild("exec", "-u", "0", "one", "id", "-u").stdout == "0\n"
+    # Together they are six.
+    fork = "for i in 1 2 3; do sleep 600 & done; echo started"
+    assert pybuild("exec", "one", "sh", "-c", fork).stdout == "started\n"
+    assert "can't fork" in pybuild("exec", "one", "sh", "-c", fork, status=None).stderr
+    done = pybuild("exec", "-w", "/proc/self/fd/5", "one", "pwd", status=None)
+    assert done.stdout == ""
+    assert "symbolic links" in done.stderr
+    pybuild("rm", "-f", "one")

@@ -47,6 +47,7 @@ def args(*words: str) -> Args:
         ),
         (("--pid=private", "--ipc=shareable"), {}),
         (("--userns=keep-id",), {"userns": "keep-id"}),
+        (("--pid=container:a", "--ipc=container:b"), {"pid": "container:a", "ipc": "container:b"}),
         (
             ("--oom-score-adj=-5", "--init", "--privileged"),
             {"oom_score_adj": -5, "init": True, "privileged": True},
@@ -73,6 +74,8 @@ def test_forms(words: tuple[str, ...], fields: dict[str, Any]) -> None:
         (("--oom-score-adj", "1001"), "-1000 to 1000"),
         (("--pid", "own"), "'own' is not known"),
         (("--userns", "nomap"), "'nomap' is not known"),
+        (("--pid", "container:"), "names no container"),
+        (("--cgroupns", "container:a"), "'container:a' is not known"),
         (("--group-add", "keep-groups"), "keep-groups is not done"),
     ],
 )

@@ -160,3 +160,17 @@ def test_kills_for_lack_of_memory_are_counted(tmp_path: Path) -> None:
     (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
     assert Group("", (str(tmp_path),)).oom_kills() == 1
     assert Group().oom_kills() == 0
+
+
+def test_what_dead_builds_left_is_swept(tmp_path: Path) -> None:
+    dead = 1 << 22
+    names = {
+        f"build-{os.getpid()}-1": True,
+        f"build-{dead}-7": False,
+        f"trial-{dead}": False,
+        "ab" * 32: True,
+    }
+    for name in names:
+        (tmp_path / name).mkdir()
+    cgroups.sweep(Group(str(tmp_path / f"build-{os.getpid()}-1")))
+    assert {name: (tmp_path / name).exists() for name in names} == names
