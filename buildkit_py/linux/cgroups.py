@@ -227,19 +227,21 @@ def create(
     limits: Limits,
     *,
     needed: tuple[str, ...] = (),
+    everywhere: bool = False,
     found: Hierarchies | None = None,
 ) -> tuple[Group, dict[str, str]]:
     """A group with these limits, and those that could not be set: option to reason.
 
-    ``needed``: further controllers (``freezer``). Raises SandboxError for a value that the kernel refuses.
+    ``needed``: further controllers (``freezer``). ``everywhere``: in every hierarchy, whatever is limited.
+    Raises SandboxError for a value that the kernel refuses.
     """
     found = found or hierarchies()
     wanted = {s.controller for s in settings(limits, 2)} | {*needed} - {"freezer"}
     place, enabled = _place(found, wanted, limits.cgroup_parent) if found.unified else ("", frozenset())
     missing: dict[str, str] = {}
-    unified, single = "", []
+    unified, directories = "", list[str]()
     try:
-        if place and (enabled or "freezer" in needed):
+        if place and (enabled or everywhere or "freezer" in needed):
             unified = _make(place, name)
             _apply(unified, [s for s in settings(limits, 2) if s.controller in enabled], missing)
         rest = [
@@ -248,6 +250,7 @@ def create(
             if s.controller not in enabled and _V2.get(s.controller) not in enabled
         ]
         extra = {c for c in needed if c not in enabled and not (c == "freezer" and unified)}
+        extra |= {*found.single} if everywhere else set()
         for controller in sorted({s.controller for s in rest} | extra):
             mine = [s for s in rest if s.controller == controller]
             directory = _single(found, controller, name, limits.cgroup_parent)
@@ -255,12 +258,12 @@ def create(
                 reason = _reason(found, controller)
                 missing.update((s.option, reason) for s in mine if not s.optional)
                 continue
-            single.append(directory)
+            directories.append(directory)
             _apply(directory, mine, missing)
     except BaseException:
-        Group(unified, tuple(single)).remove()
+        Group(unified, tuple(directories)).remove()
         raise
-    return Group(unified, tuple(single)), missing
+    return Group(unified, tuple(directories)), missing
 
 
 def update(group: Group, limits: Limits) -> dict[str, str]:

@@ -52,9 +52,9 @@ def run(conn: _socket.socket, spec: SandboxSpec, *, mode: str, base_stub: str) -
     if "pid" not in spec.host:
         # The runtime looks itself up there.
         mounts.attach(mounts.proc(host=False), os.open("/proc", os.O_PATH | os.O_CLOEXEC), "/proc")
+    _write_bundle(spec, mode)
     if _is_crun(spec):
         _hide_hybrid()
-    _write_bundle(spec, mode)
     runtime = _Runtime(spec, mode)
     console = _console() if spec.terminal else None
     status = runtime.call(
@@ -105,7 +105,10 @@ def _write_bundle(spec: SandboxSpec, mode: str) -> None:
 
 def _group_of(spec: SandboxSpec) -> str:
     """The path of the container's control group from its hierarchy's root: the same in each."""
-    return "/".join(spec.cgroups[0].split("/")[-2:])
+    found = cgroups.hierarchies()
+    own = spec.cgroups[0]
+    mounts_ = filter(None, (found.unified, *found.single.values()))
+    return next(own[len(mount) + 1 :] for mount in mounts_ if own.startswith(f"{mount}/"))
 
 
 def _is_crun(spec: SandboxSpec) -> bool:

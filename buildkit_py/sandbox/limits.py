@@ -47,9 +47,7 @@ def apply(
     """
     if not limits.controlled and not everywhere:
         return spec, Group(), ""
-    found = cgroups.hierarchies()
-    needed = ("freezer", *found.single) if everywhere else ()
-    group, missing = cgroups.create(name, limits, needed=needed, found=found)
+    group, missing = cgroups.create(name, limits, everywhere=everywhere)
     processes = limits.pids if "--pids-limit" in missing and mode != "root" else 0
     if processes:
         del missing["--pids-limit"]

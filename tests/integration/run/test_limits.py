@@ -22,22 +22,24 @@ FORK = "sh -c 'for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done'"
 EAT = "x=$(head -c 80000000 /dev/zero | tr '\\0' x); echo survived"
 
 
-def ours() -> set[str]:
-    """The groups that stand now, of containers and builds."""
-    mounts = {CONTROLLERS.unified, *CONTROLLERS.single.values()} - {""}
-    return {str(path) for mount in mounts for path in Path(mount).glob("pybuild/*/")}
+PARENT = f"pybuild-test-{os.getpid()}"
+"""Where the groups of these tests stand, apart from those of others."""
 
 
 @pytest.fixture(autouse=True)
 def _no_group_is_left() -> Iterator[None]:
-    before = ours()
     yield
-    mine = {path for path in ours() - before if f"build-{os.getpid()}" in path}
-    assert not mine
+    folders = [Path(mount, PARENT) for mount in {CONTROLLERS.unified, *CONTROLLERS.single.values()} if mount]
+    left = [str(path) for folder in folders for path in folder.glob("*/")]
+    for folder in folders:
+        if folder.is_dir() and not left:
+            folder.rmdir()
+    assert left == []
 
 
 def run(pybuild: Pybuild, *words: str, script: str, status: int | None = 0) -> Result:
-    return pybuild("run", "--rm", "-q", *words, "busybox", "sh", "-c", script, status=status)
+    options = ("--rm", "-q", f"--cgroup-parent=/{PARENT}", *words)
+    return pybuild("run", *options, "busybox", "sh", "-c", script, status=status)
 
 
 def test_processes(pybuild: Pybuild) -> None:
@@ -53,7 +55,8 @@ def test_processes(pybuild: Pybuild) -> None:
 
 
 def test_processes_of_two_containers_are_counted_apart(pybuild: Pybuild) -> None:
-    words = ("run", "--rm", "-q", "--pids-limit=12", "busybox", "sh", "-c", f"{FORK}; echo done")
+    parent = f"--cgroup-parent=/{PARENT}"
+    words = ("run", "--rm", "-q", parent, "--pids-limit=12", "busybox", "sh", "-c", f"{FORK}; echo done")
     run(pybuild, script="true")
     with pybuild.start(*words) as one, pybuild.start(*words) as other:
         assert [p.communicate(timeout=60) for p in (one, other)] == [("done\n", "")] * 2
@@ -92,27 +95,32 @@ def test_a_value_that_makes_no_sense_here(root: Pybuild) -> None:
 
 
 def test_a_parent(root: Pybuild) -> None:
-    name = f"pybuild-test-{os.getpid()}"
-    run(root, "--pids-limit=50", f"--cgroup-parent=/{name}", script="true")
-    left = list(Path(CONTROLLERS.single["pids"]).glob(f"{name}/*/"))
-    for mount in {CONTROLLERS.unified, *CONTROLLERS.single.values()} - {""}:
-        if os.path.isdir(f"{mount}/{name}"):
-            os.rmdir(f"{mount}/{name}")
-    assert left == []
+    with root.start(
+        *("run", "--rm", "-q", "--pids-limit=50", f"--cgroup-parent=/{PARENT}", "busybox"),
+        *("sh", "-c", "echo ready; read line"),
+        stdin=subprocess.PIPE,
+    ) as process:
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        (group,) = Path(CONTROLLERS.single["pids"], PARENT).glob("*/")
+        assert (group / "pids.max").read_text() == "50\n"
+        process.communicate("")
 
 
 def test_steps_of_a_build(pybuild: Pybuild) -> None:
+    parent = (f"--cgroup-parent=/{PARENT}",)
     context = pybuild.context({"Dockerfile": f"FROM busybox\nRUN {FORK}\n"})
-    done = pybuild("build", "--pids-limit=6", context, status=1)
+    done = pybuild("build", *parent, "--pids-limit=6", context, status=1)
     assert "can't fork" in done.stderr
-    pybuild("build", "--pids-limit=30", context)
+    pybuild("build", *parent, "--pids-limit=30", context)
     # Limits take no part in the keys.
-    assert "CACHED" in pybuild("build", "--pids-limit=6", context).stderr
+    assert "CACHED" in pybuild("build", *parent, "--pids-limit=6", context).stderr
     context = pybuild.context({"Dockerfile": f"FROM busybox\nRUN {EAT}\n"})
     if pybuild.person.kind == "root":
-        assert "killed for lack of memory" in pybuild("build", "--memory=32m", context, status=1).stderr
+        assert (
+            "killed for lack of memory" in pybuild("build", *parent, "--memory=32m", context, status=1).stderr
+        )
     else:
-        done = pybuild("build", "--memory=32m", context)
+        done = pybuild("build", *parent, "--memory=32m", context)
         assert done.stderr.count("this machine doesn't let us set --memory") == 1
         pybuild("build", "--memory=32m", "--strict", "--no-cache", context, status=1)
 

@@ -173,9 +173,16 @@ def test_limits(root: Pybuild, runtime: str) -> None:
     assert "not permitted" in run(root, runtime, script=script, status=1).stderr
     device = "head -c 1 /dev/fuse; ls -l /dev/fuse | cut -c1"
     assert run(root, runtime, "--device=/dev/fuse", script=device).stdout == "c\n"
-    left = [str(path) for path in Path("/sys/fs/cgroup").glob("*/pybuild/*/")]
-    ids = {path.name for path in root.store.glob("containers/*")}
-    assert not [path for path in left if Path(path).name in ids]
+    for number, words in enumerate(((), ("--memory=64m",), ("--memory=64m", "--pids-limit=9"))):
+        id_file = root.out / f"id-{runtime}-{number}"
+        run(root, runtime, *words, f"--cidfile={id_file}", script="true")
+        assert list(Path("/sys/fs/cgroup").glob(f"**/{id_file.read_text().strip()}")) == []
+    parent = ("--cgroup-parent=/pybuild-test/deep", "--memory=32m")
+    assert "lack of memory" in run(root, runtime, *parent, script=eat, status=137).stderr
+    for place in Path("/sys/fs/cgroup").glob("*/pybuild-test"):
+        # Nothing is left in it.
+        (place / "deep").rmdir()
+        place.rmdir()
 
 
 @RUNTIMES
