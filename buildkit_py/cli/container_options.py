@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from buildkit_py.cli import isolation, limits, mounts, networking, values
+from buildkit_py.cli import health, isolation, limits, mounts, networking, values
 from buildkit_py.cli.command import Args, Argument, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.request import RunRequest
@@ -47,6 +47,7 @@ def translate(args: Args) -> RunRequest:
         stop_signal=_signal(args.text("stop_signal")),
         stop_timeout=values.whole(args.text("stop_timeout"), "--stop-timeout"),
         volumes_from=args.texts("volumes_from"),
+        health=health.translate(args),
     )
 
 
@@ -85,6 +86,7 @@ def cid_file(path: str) -> Callable[[str], None]:
 OPTIONS = tuple(
     sorted(
         (
+            *health.OPTIONS,
             *isolation.OPTIONS,
             *limits.OPTIONS,
             *mounts.OPTIONS,

@@ -7,6 +7,7 @@ from typing import Any
 from buildkit_py.network import description as networks
 from buildkit_py.network import record
 from buildkit_py.request import MountSpec
+from buildkit_py.runtime import health
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.log import FILE, stamp
@@ -57,7 +58,7 @@ def document(container: Container, config: Config, state: State, root: str) -> d
             "WorkingDir": request.workdir or image.get("WorkingDir") or "",
             "Entrypoint": list(request.entrypoint) if request.entrypoint else image.get("Entrypoint"),
             "ExposedPorts": image.get("ExposedPorts") or {},
-            "Healthcheck": image.get("Healthcheck"),
+            "Healthcheck": health.merged(config),
             "Labels": labels(config),
             "StopSignal": request.stop_signal or image.get("StopSignal") or "SIGTERM",
             "StopTimeout": request.stop_timeout,

@@ -41,6 +41,7 @@ from buildkit_py.runtime import config as configs
 from buildkit_py.runtime import container, control, events, state
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.execution import Execution
+from buildkit_py.runtime.health import Monitor, check_of
 from buildkit_py.runtime.hooks import Hooks
 from buildkit_py.runtime.log import Log
 from buildkit_py.runtime.loop import Loop
@@ -180,6 +181,7 @@ class Supervisor:
         self._live_spec = spec
         """With what the last set-up made of it."""
         self._executions: set[Execution] = set()
+        self._monitor: Monitor | None = None
         self._size = (0, 0)
         self._starter: _Client | None = None
         """The client that waits to hear whether the command could be executed."""
@@ -221,7 +223,7 @@ class Supervisor:
 
     def _start(self, client: _Client | None, attach: tuple[str, ...]) -> None:
         """Start the container; ``client`` is answered."""
-        request = self._config.request
+        request, check = self._config.request, check_of(self._config)
         streams = self._streams = Streams(
             self._loop,
             terminal=request.terminal,
@@ -261,10 +263,32 @@ class Supervisor:
             exit_code=0,
             oom_killed=False,
             error="",
+            health="starting" if check is not None else "",
+            health_log=(),
+            failing=0,
         )
         self._event("start")
         self._loop.watch(self._running.fileno(), self._advance)
+        if check is not None:
+            self._monitor = Monitor(self._loop, check, self._probe, lambda: self._state, self._healthy)
         self._heard()
+
+    def _probe(self, args: tuple[str, ...], output: int) -> Running:
+        """A command in the container that nobody is connected to."""
+        if self._running is None:
+            raise PybuildError("the container is not running")
+        spec = self._live_spec._replace(args=args, terminal=False, init=False)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self._launcher.join(self._running, spec, stdin=null, stdout=output, stderr=output)
+        finally:
+            os.close(null)
+
+    def _healthy(self, changes: dict[str, Any]) -> None:
+        before = self._state.health
+        self._note(**changes)
+        if self._state.health != before:
+            self._event(f"health_status: {self._state.health}")
 
     def _warn(self, client: _Client | None, text: str) -> None:
         if client is not None:
@@ -315,6 +339,9 @@ class Supervisor:
     def _ended(self, status: int, error: PybuildError | None) -> None:
         running, streams = self._running, self._streams
         assert running is not None and streams is not None
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
         self._running = None
         self._loop.cancel(self._kill)
         self._keep_owners(running)
