@@ -26,8 +26,9 @@ def entries(container: Container, request: LogRequest) -> Iterator[Entry]:
     conn = control.connect(container.path) if request.follow else None
     try:
         reader = Reader(container.path)
-        since = stamp(int(request.since * 10**9)) if request.since else ""
-        until = stamp(int(request.until * 10**9)) if request.until else "~"
+        # A float holds microseconds: those that were cut off count as within.
+        since = stamp(int(request.since * 10**6) * 1000) if request.since else ""
+        until = stamp(int(request.until * 10**6) * 1000 + 999) if request.until else "~"
         present: Iterator[Entry] = (e for e in reader.read() if since <= e.time <= until)
         if request.tail >= 0:
             present = iter(deque(present, request.tail))

@@ -24,7 +24,7 @@ class Execution:
     """
 
     def __init__(
-        self, loop: Loop, message: control.Message, tell: Tell, ended: Callable[[int], None]
+        self, loop: Loop, message: control.Message, tell: Tell, ended: Callable[[Running, int], None]
     ) -> None:
         self._loop = loop
         self._message = message
@@ -106,7 +106,8 @@ class Execution:
             self._heard()
             return
         self._loop.forget(fd)
-        refusal, self._running = self._running.refusal, None
+        running, self._running = self._running, None
+        refusal = running.refusal
         if self._streams is not None:
             self._streams.end()
         if error is not None:
@@ -115,7 +116,7 @@ class Execution:
             self._tell({"error": refusal, "exit": status}, ())
         else:
             self._tell({"exit": status}, ())
-        self._ended(status)
+        self._ended(running, status)
 
     def _heard(self) -> None:
         assert self._running is not None

@@ -16,6 +16,7 @@ The command's end of the first connection (``Front``) is a client like those of 
     signal   signal: sends it; ``manual``: the restart policy is not to undo it
     stop     signal, timeout (seconds, negative: for ever): answered when it has ended
     resize   rows, columns
+    tool     tool, args, with descriptors for its streams: see buildkit_py.sandbox.tool; later ``exit``
     exec     see buildkit_py.runtime.execution: answered as attach is, or, detached, when it runs; ``exit``
     restart  signal, timeout: stop, then start with the spec given before
     pause, unpause
@@ -38,7 +39,7 @@ from buildkit_py.errors import PybuildError, SandboxError
 from buildkit_py.linux import forked
 from buildkit_py.linux.identity import Identity
 from buildkit_py.runtime import config as configs
-from buildkit_py.runtime import container, control, events, state
+from buildkit_py.runtime import container, control, events, recorded, state
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.execution import Execution
 from buildkit_py.runtime.health import Monitor, check_of
@@ -158,6 +159,8 @@ class _Client:
         """For more in the log."""
         self.attached = False
         self.execution: Execution | None = None
+        self.given: list[int] = []
+        """The descriptors of its last message, while that is dealt with."""
 
 
 class Supervisor:
@@ -344,7 +347,7 @@ class Supervisor:
             self._monitor = None
         self._running = None
         self._loop.cancel(self._kill)
-        self._keep_owners(running)
+        recorded.keep(self._directory, running)
         streams.end()
         self._log.flush()
         self._said = self._hooks.tear_down(self._directory, self._config)
@@ -385,22 +388,6 @@ class Supervisor:
 
     def _restart(self) -> None:
         self._start(None, ())
-
-    def _keep_owners(self, running: Running) -> None:
-        """What the container could only record goes beside its files (buildkit_py.snapshot.owners)."""
-        if not (running.owners or running.marked):
-            return
-        from buildkit_py.snapshot import owners
-
-        fs = f"{self._directory}/fs"
-        known = owners.load(fs) or owners.Owners()
-        known.update(running.owners)
-        known.marked = True
-        try:
-            known.save(owners.owners_path(fs))
-        except OSError:
-            # A full disk: owners of links are lost.
-            pass
 
     # The end
 
@@ -457,12 +444,17 @@ class Supervisor:
         return client
 
     def _hear(self, client: _Client) -> None:
-        message, fds = control.receive(client.conn)
-        for fd in fds:
-            os.close(fd)
-        if message is None:
-            self._dismiss(client)
-            return
+        message, client.given = control.receive(client.conn)
+        try:
+            if message is None:
+                self._dismiss(client)
+            else:
+                self._do(client, message)
+        finally:
+            for fd in client.given:
+                os.close(fd)
+
+    def _do(self, client: _Client, message: control.Message) -> None:
         operation = getattr(self, "_do_" + str(message.get("op")), None)
         if operation is None:
             self._tell(client, {"error": f"the container's supervisor doesn't know {message.get('op')!r}"})
@@ -522,14 +514,39 @@ class Supervisor:
             self._loop,
             message,
             lambda answer, fds: self._tell(client, answer, fds),
-            lambda status: self._exec_ended(execution, status),
+            lambda running, status: self._exec_ended(execution, running, status),
         )
         self._event("exec_start: " + " ".join(message["args"]))
         execution.start(self._launcher, self._running, self._live_spec)
         self._executions.add(execution)
 
-    def _exec_ended(self, execution: Execution, status: int) -> None:
+    def _do_tool(self, client: _Client, message: control.Message) -> None:
+        if self._running is None:
+            raise PybuildError("the container is between two runs", hint="try again in a moment")
+        from buildkit_py.sandbox import tool
+
+        spec = tool.fitted(self._live_spec, message["tool"], tuple(message["args"]))
+        stdin, stdout, stderr = client.given
+        running = self._launcher.join(self._running, spec, stdin=stdin, stdout=stdout, stderr=stderr)
+        fd = running.fileno()
+        self._loop.watch(fd, lambda _: self._tool_said(client, running, fd))
+
+    def _tool_said(self, client: _Client, running: Running, fd: int) -> None:
+        answer: control.Message
+        try:
+            status = running.advance()
+            if status is None:
+                return
+            answer = {"exit": status}
+        except SandboxError as e:
+            answer = {"error": e.message, "hint": e.hint}
+        self._loop.forget(fd)
+        recorded.keep(self._directory, running)
+        self._tell(client, answer)
+
+    def _exec_ended(self, execution: Execution, running: Running, status: int) -> None:
         self._executions.discard(execution)
+        recorded.keep(self._directory, running)
         self._event("exec_die", exitCode=str(status))
 
     def _do_wait(self, client: _Client, message: control.Message) -> None:

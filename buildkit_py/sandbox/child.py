@@ -66,8 +66,7 @@ def main(
         if spec.runtime:
             status = _by_runtime(conn, link, spec, settings, namespace)
         else:
-            # What needs files of ours, or a module, comes before the old root goes.
-            program = settings.filter(spec)
+            program = forehand(spec, settings)
             prepare(conn, link, spec, settings, namespace)
             become(spec, settings, program, link)
             status = execute(conn, spec)
@@ -75,6 +74,13 @@ def main(
         report(conn, e)
     finally:
         os._exit(status)
+
+
+def forehand(spec: SandboxSpec, settings: Settings) -> bytes:
+    """What needs files of ours, or a module, comes before the old root goes; the filter's program."""
+    if spec.tool:
+        from buildkit_py.sandbox import tool as tool
+    return settings.filter(spec)
 
 
 def _by_runtime(
@@ -103,7 +109,12 @@ def _by_runtime(
 
 
 def execute(conn: _socket.socket, spec: SandboxSpec) -> int:
-    """Become the command. Returns only where that failed: the exit status."""
+    """Become the command. Returns only where that failed, and for a tool: the exit status."""
+    if spec.tool:
+        from buildkit_py.sandbox import tool
+
+        wire.send(conn, ("executing",))
+        return tool.run(spec)
     status, refusal = process.execute(spec, lambda: wire.send(conn, ("executing",)))
     wire.send(conn, ("refused", refusal))
     return status

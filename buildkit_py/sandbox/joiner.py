@@ -48,12 +48,12 @@ def main(
     try:
         process.take_streams(*streams)
         spec = wire.receive_spec(conn)
-        # What needs files of ours, or a module, comes before the old root is out of sight.
-        program = settings.filter(spec)
+        program = child.forehand(spec, settings)
         process.set_oom_score(spec)
         groups = [os.open(f"{d}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for d in spec.cgroups]
         users = _users(pidfd) if spec.processes or spec.keep_id else -1
-        sc.setns(pidfd, _differing(pidfd))
+        # A tool is to see the container's files, and none of it is to see the tool.
+        sc.setns(pidfd, sc.CLONE_NEWNS if spec.tool else _differing(pidfd))
         pid, pidfd = sc.clone(0)
         if pid == 0:
             _become(conn, link, spec, settings, program, groups, users)

@@ -90,6 +90,8 @@ class SandboxSpec(NamedTuple):
     """How many it may have, threads too, by RLIMIT_NPROC in a user namespace of its own; 0: any number."""
     keep_id: tuple[int, int] | None = None
     """(uid, gid) that our own ids 0 are inside, by one more user namespace that exchanges the two."""
+    tool: Literal["", "pack", "unpack"] = ""
+    """Not a command of the image but buildkit_py.sandbox.tool does something, with ``args``."""
     terminal: bool = False
     """stdin, stdout and stderr are one pty slave, made the controlling terminal."""
     shm_size: int = 64 << 20

@@ -1,0 +1,83 @@
+"""What is done in a container by ourselves and not by a program of its image: ``cp``.
+
+In the container's mounts, as root under its filter, with the modules that were loaded outside. A tar goes
+through standard input or output; an error is a line on standard error, and exit status 1.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from buildkit_py.archive import transfer
+from buildkit_py.errors import PybuildError
+from buildkit_py.linux.caps import DEFAULT
+from buildkit_py.linux.ownership import OWNER_XATTR, decode
+from buildkit_py.sandbox.spec import SandboxSpec
+
+
+def run(spec: SandboxSpec) -> int:
+    """``pack`` or ``unpack``, with the arguments of the spec; the exit status."""
+    try:
+        if spec.tool == "pack":
+            _pack(*spec.args)
+        else:
+            _unpack(*spec.args)
+    except PybuildError as e:
+        os.write(2, f"{e.message}\n".encode("utf-8", "surrogateescape"))
+        return 1
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _pack(path: str, follow: str) -> None:
+    transfer.pack(path, _write, follow=follow == "follow", owner=_owner)
+
+
+def _unpack(path: str, name: str, kind: str, owners: str) -> None:
+    source = transfer.Source(name, kind in ("directory", "contents"), kind == "contents")
+    transfer.unpack(lambda size: os.read(0, size), path, source, owners=owners == "owners")
+
+
+def _write(data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def _owner(path: str, found: os.stat_result) -> tuple[int, int]:
+    """As it is recorded, where one id is mapped."""
+    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+        try:
+            owner = decode(os.getxattr(path, OWNER_XATTR, follow_symlinks=False))
+            return owner.uid, owner.gid
+        except (OSError, ValueError):
+            pass
+    return found.st_uid, found.st_gid
+
+
+def fitted(spec: SandboxSpec, tool: str, args: tuple[str, ...]) -> SandboxSpec:
+    """A container's spec for a tool in its mounts: as root, without what is the command's alone."""
+    assert tool in ("pack", "unpack")
+    return spec._replace(
+        tool=tool,  # type: ignore[arg-type]
+        args=args,
+        cwd="/",
+        uid=0,
+        gid=0,
+        groups=(),
+        network="host",
+        terminal=False,
+        init=False,
+        ulimits=(),
+        sysctls=(),
+        cgroups=(),
+        processes=0,
+        keep_id=None,
+        oom_score_adj=None,
+        privileged=False,
+        capabilities=DEFAULT,
+        seccomp="default",
+        runtime="",
+    )
