@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from buildkit_py.registry.client import RegistryClient
     from buildkit_py.request import BuildRequest, BuildResult, NetworkSpec, RunRequest
     from buildkit_py.runtime.container import Container, ContainerStore
-    from buildkit_py.runtime.supervisor import Front
+    from buildkit_py.runtime.front import Front
+    from buildkit_py.runtime.hooks import Hooks
     from buildkit_py.runtime.volumes import VolumeStore
     from buildkit_py.sandbox.launcher import Launcher
     from buildkit_py.snapshot.store import SnapshotStore
@@ -206,12 +207,15 @@ class Engine:
         from buildkit_py.sandbox.launcher import Launcher
 
         for _ in range(count):
-            # It gets ready while the supervisor's modules are loaded.
             launcher = Launcher.start(identity, stubs_in=self._stubs, orphan=True)
-            from buildkit_py.engine.resources import Resources
-            from buildkit_py.runtime.supervisor import Front
+            from buildkit_py.runtime.front import Front
 
-            self._fronts.append(Front.fork(launcher, self._stubs, Resources(self.root)))
+            self._fronts.append(Front.fork(launcher, self._stubs, self._resources))
+
+    def _resources(self) -> Hooks:
+        from buildkit_py.engine.resources import Resources
+
+        return Resources(self.root)
 
     def take_front(self) -> Front:
         """One of the supervisors that begin() made."""
@@ -294,7 +298,7 @@ class Engine:
     def create(self, request: RunRequest, emit: Emit) -> Container:
         from buildkit_py.engine.create import create
 
-        return create(self, request, emit)
+        return create(self, request, emit)[0]
 
     def run(self, request: RunRequest, emit: Emit, client: Client) -> int | None:
         """Run a new container; its exit status, None where it was left to run by itself."""

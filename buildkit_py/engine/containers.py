@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 def run(engine: Engine, request: RunRequest, emit: Emit, client: Client) -> int | None:
     """Create and start a container, and go along with it where the client is attached."""
-    container = create(engine, request, emit)
-    config = container.config()
+    container, config = create(engine, request, emit)
     try:
         client.created(container.id)
         made = spec(engine, container, config)

@@ -15,18 +15,17 @@ from buildkit_py.runtime import events
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.isolation import check_sysctls
-from buildkit_py.runtime.mounts import prepare, sandbox_mount, take_over
 from buildkit_py.runtime.process import arguments, container_spec
 from buildkit_py.runtime.volumes import image_volumes, named
-from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 from buildkit_py.snapshot.layertree import LayerTree
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
 
 
-def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
-    """A new container with its volumes. Raises PybuildError."""
+def create(engine: Engine, request: RunRequest, emit: Emit) -> tuple[Container, Config]:
+    """A new container with its volumes, and what it is made of. Raises PybuildError."""
     engine.share()
     image = find_image(engine, request, emit)
     image_config = image.config.get("config") or {}
@@ -51,11 +50,15 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
         anonymous=anonymous,
     )
     container = engine.containers.create(config)
+    config = config._replace(name=container.name)
     engine.unshare()
     try:
         tree = engine.snapshots.tree(snapshot)
-        for mount in mounts:
-            prepare(mount, tree, engine.volumes, anonymous=mount.source in anonymous)
+        if mounts:
+            from buildkit_py.runtime.mounts import prepare
+
+            for mount in mounts:
+                prepare(mount, tree, engine.volumes, anonymous=mount.source in anonymous)
         if not engine.overlay:
             from buildkit_py.runtime import copied
             from buildkit_py.snapshot.merge import materialise
@@ -64,8 +67,8 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> Container:
     except BaseException:
         engine.containers.remove(container)
         raise
-    events.write(container.path, "create", config._replace(name=container.name))
-    return container
+    events.write(container.path, "create", config)
+    return container, config
 
 
 def with_others(engine: Engine, request: RunRequest) -> tuple[MountSpec, ...]:
@@ -104,16 +107,24 @@ def spec(engine: Engine, container: Container, config: Config) -> SandboxSpec:
     upper = container.part("fs")
     lower = engine.snapshots.layers(config.snapshot)
     tree = root_tree(engine, container, config)
+    mounts: tuple[SandboxMount, ...] = ()
+    if config.mounts:
+        from buildkit_py.runtime.mounts import sandbox_mount
+
+        mounts = tuple(sandbox_mount(mount, engine.volumes) for mount in config.mounts)
     made = container_spec(
         config,
         tree,
-        tuple(sandbox_mount(mount, engine.volumes) for mount in config.mounts),
+        mounts,
         layers=lower,
         upper=upper,
         work=container.part("work"),
         identity=engine.identity,
     )
-    take_over(config.mounts, made)
+    if mounts:
+        from buildkit_py.runtime.mounts import take_over
+
+        take_over(config.mounts, made)
     return made if engine.overlay else made._replace(tree=upper)
 
 

@@ -23,8 +23,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from buildkit_py.database import Database
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import NotFoundError, PybuildError
 from buildkit_py.linux import locks
@@ -35,6 +35,9 @@ from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.state import State
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from buildkit_py.database import Database
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS container_names (

@@ -6,7 +6,7 @@ It holds the container's lock, its launcher (and with it the container: when the
 ends the container), its streams and its log, and answers on the container's socket. It never opens the
 index: what it has to say stands in the container's directory.
 
-The command's end of the first connection (``Front``) is a client like those of the socket. Operations, by
+The command (buildkit_py.runtime.front) is its first client, like those of the socket. Operations, by
 ``op``, with what the answer holds:
 
     start    (first connection only) directory, attach, size: then a spec follows; ``warning``s come first
@@ -27,26 +27,18 @@ On a connection of ``attach``, ``signal`` and ``resize`` are not answered.
 from __future__ import annotations
 
 import _socket
-import gc
 import os
 import signal
 import time
-import traceback
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from buildkit_py.errors import PybuildError, SandboxError
-from buildkit_py.linux import forked
 from buildkit_py.linux.identity import Identity
 from buildkit_py.runtime import config as configs
-from buildkit_py.runtime import container, control, events, recorded, state
+from buildkit_py.runtime import container, control, events, state
 from buildkit_py.runtime.config import Config
-from buildkit_py.runtime.execution import Execution
-from buildkit_py.runtime.health import Monitor, check_of
-from buildkit_py.runtime.hooks import Hooks
 from buildkit_py.runtime.log import Log
 from buildkit_py.runtime.loop import Loop
-from buildkit_py.runtime.restart import Policy
 from buildkit_py.runtime.state import State
 from buildkit_py.runtime.streams import Streams
 from buildkit_py.sandbox import wire
@@ -54,81 +46,25 @@ from buildkit_py.sandbox.launcher import Launcher, Running
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.removal import remove_tree
 
+if TYPE_CHECKING:
+    from buildkit_py.runtime.execution import Execution
+    from buildkit_py.runtime.health import Check, Monitor
+    from buildkit_py.runtime.hooks import Hooks
+
 FAILED = 125
 
 
-class Front:
-    """The command's end of the connection to a supervisor that waits for its container."""
-
-    def __init__(self, conn: _socket.socket) -> None:
-        self.conn = conn
-
-    @classmethod
-    def fork(cls, launcher: Launcher, stubs: str, hooks: Hooks) -> Front:
-        """Make a supervisor, which takes an orphan launcher over; while the process has one thread, and the
-        index is closed."""
-        mine, theirs = control.pair()
-        if os.fork() == 0:
-            mine.close()
-            _main(theirs, launcher, stubs, hooks)
-        theirs.close()
-        launcher.close()
-        return cls(mine)
-
-    def start(
-        self,
-        directory: str,
-        mode: str,
-        spec: SandboxSpec,
-        attach: tuple[str, ...],
-        size: tuple[int, int],
-        warn: Callable[[str], None],
-    ) -> tuple[control.Message, list[int]]:
-        """Start the container; the answer, which may be an error. Raises PybuildError where there is none."""
-        message = {"op": "start", "directory": directory, "mode": mode, "attach": attach, "size": size}
-        control.send(self.conn, message)
-        wire.send_spec(self.conn, spec)
-        while True:
-            answer, fds = control.receive(self.conn)
-            if answer is None:
-                raise PybuildError("the container's supervisor has died")
-            if "warning" not in answer:
-                return answer, fds
-            warn(answer["warning"])
-
-    def close(self) -> None:
-        """Let it go: one that has no container ends."""
-        self.conn.close()
-
-
-def _main(conn: _socket.socket, launcher: Launcher, stubs: str, hooks: Hooks) -> NoReturn:
-    try:
-        _settle(conn.fileno(), launcher.fileno())
-        message, _ = control.receive(conn)
-        if message is not None:
-            spec = wire.receive_spec(conn)
-            host_pids = "pid" in spec.host or "pid" in dict(spec.shared)
-            if message["mode"] != launcher.mode or host_pids:
-                launcher.close()
-                identity = Identity(message["mode"])
-                launcher = Launcher.start(identity, stubs_in=stubs, host_pids=host_pids)
-            _run(launcher, conn, message, spec, hooks)
-        launcher.close()
-    except BaseException:
-        # There is nobody to tell any more.
-        pass
-    finally:
-        os._exit(0)
-
-
-def _settle(*kept: int) -> None:
-    """Let go of what belongs to the command: session, streams, descriptors, signals."""
-    forked.settle(kept, dies_with_parent=False)
-    gc.enable()
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    os.chdir("/")
-    os.umask(0o022)
+def main(conn: _socket.socket, launcher: Launcher, stubs: str, hooks: Hooks) -> None:
+    """Wait on ``conn`` for a container, and run it to its end."""
+    message, _ = control.receive(conn)
+    if message is not None:
+        spec = wire.receive_spec(conn)
+        host_pids = "pid" in spec.host or "pid" in dict(spec.shared)
+        if message["mode"] != launcher.mode or host_pids:
+            launcher.close()
+            launcher = Launcher.start(Identity(message["mode"]), stubs_in=stubs, host_pids=host_pids)
+        _run(launcher, conn, message, spec, hooks)
+    launcher.close()
 
 
 def _run(
@@ -143,9 +79,20 @@ def _run(
     try:
         supervisor.serve(conn, message)
     except BaseException:
+        import traceback
+
         with open(os.open(f"{directory}/crash", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
             traceback.print_exc(file=f)
         raise
+
+
+def _check_of(config: Config) -> Check | None:
+    """The container's health check; most have none."""
+    if not (config.request.health.test or config.image_config.get("Healthcheck")):
+        return None
+    from buildkit_py.runtime.health import check_of
+
+    return check_of(config)
 
 
 class _Client:
@@ -176,7 +123,8 @@ class Supervisor:
         self._loop = Loop()
         self._config: Config = configs.read(directory)
         self._state: State = state.read(directory)._replace(restarts=0, stopped=False, error="")
-        self._policy = Policy(self._config.request.restart)
+        self._failures = 0
+        """Runs in a row that were short."""
         self._log = Log(directory)
         self._streams: Streams | None = None
         self._running: Running | None = None
@@ -226,7 +174,7 @@ class Supervisor:
 
     def _start(self, client: _Client | None, attach: tuple[str, ...]) -> None:
         """Start the container; ``client`` is answered."""
-        request, check = self._config.request, check_of(self._config)
+        request, check = self._config.request, _check_of(self._config)
         streams = self._streams = Streams(
             self._loop,
             terminal=request.terminal,
@@ -273,6 +221,8 @@ class Supervisor:
         self._event("start")
         self._loop.watch(self._running.fileno(), self._advance)
         if check is not None:
+            from buildkit_py.runtime.health import Monitor
+
             self._monitor = Monitor(self._loop, check, self._probe, lambda: self._state, self._healthy)
         self._heard()
 
@@ -347,7 +297,7 @@ class Supervisor:
             self._monitor = None
         self._running = None
         self._loop.cancel(self._kill)
-        recorded.keep(self._directory, running)
+        self._keep_owners(running)
         streams.end()
         self._log.flush()
         self._said = self._hooks.tear_down(self._directory, self._config)
@@ -377,8 +327,14 @@ class Supervisor:
         if self._config.request.remove:
             return -1.0
         self._config = configs.read(self._directory)
-        self._policy = Policy(self._config.request.restart, self._policy.failures)
-        return self._policy.next(status, ran)
+        if self._config.request.restart == "no":
+            return -1.0
+        from buildkit_py.runtime.restart import Policy
+
+        policy = Policy(self._config.request.restart, self._failures)
+        delay = policy.next(status, ran)
+        self._failures = policy.failures
+        return delay
 
     def _failed_late(self, error: PybuildError) -> None:
         self._state = self._state._replace(error=error.message)
@@ -388,6 +344,12 @@ class Supervisor:
 
     def _restart(self) -> None:
         self._start(None, ())
+
+    def _keep_owners(self, running: Running) -> None:
+        if running.owners or running.marked:
+            from buildkit_py.runtime import recorded
+
+            recorded.keep(self._directory, running)
 
     # The end
 
@@ -509,6 +471,8 @@ class Supervisor:
             raise PybuildError("the container is not running")
         if self._state.status == "paused":
             raise PybuildError("the container is paused", hint="unpause it first")
+        from buildkit_py.runtime.execution import Execution
+
         client.attached = True
         execution = client.execution = Execution(
             self._loop,
@@ -541,12 +505,12 @@ class Supervisor:
         except SandboxError as e:
             answer = {"error": e.message, "hint": e.hint}
         self._loop.forget(fd)
-        recorded.keep(self._directory, running)
+        self._keep_owners(running)
         self._tell(client, answer)
 
     def _exec_ended(self, execution: Execution, running: Running, status: int) -> None:
         self._executions.discard(execution)
-        recorded.keep(self._directory, running)
+        self._keep_owners(running)
         self._event("exec_die", exitCode=str(status))
 
     def _do_wait(self, client: _Client, message: control.Message) -> None:

@@ -1,0 +1,91 @@
+"""Making a supervisor (buildkit_py.runtime.supervisor), and the command's end of the connection to it.
+
+The fork comes first and the supervisor's modules are loaded on its side of it, while the command looks its
+image up: a small process is forked faster, and two processes load at once.
+"""
+
+from __future__ import annotations
+
+import _socket
+import gc
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from buildkit_py.errors import PybuildError
+from buildkit_py.linux import forked
+from buildkit_py.runtime import control
+from buildkit_py.sandbox import wire
+from buildkit_py.sandbox.launcher import Launcher
+from buildkit_py.sandbox.spec import SandboxSpec
+
+if TYPE_CHECKING:
+    from buildkit_py.runtime.hooks import Hooks
+
+
+class Front:
+    """The first client of a supervisor, which waits for its container."""
+
+    def __init__(self, conn: _socket.socket) -> None:
+        self.conn = conn
+
+    @classmethod
+    def fork(cls, launcher: Launcher, stubs: str, hooks: Callable[[], Hooks]) -> Front:
+        """Make a supervisor, which takes an orphan launcher over; while the process has one thread, and the
+        index is closed. ``hooks`` is called there; ``stubs`` is for another launcher (Launcher.start)."""
+        mine, theirs = control.pair()
+        if os.fork() == 0:
+            mine.close()
+            _main(theirs, launcher, stubs, hooks)
+        theirs.close()
+        launcher.close()
+        return cls(mine)
+
+    def start(
+        self,
+        directory: str,
+        mode: str,
+        spec: SandboxSpec,
+        attach: tuple[str, ...],
+        size: tuple[int, int],
+        warn: Callable[[str], None],
+    ) -> tuple[control.Message, list[int]]:
+        """Start the container; the answer, which may be an error. Raises PybuildError where there is none."""
+        message = {"op": "start", "directory": directory, "mode": mode, "attach": attach, "size": size}
+        control.send(self.conn, message)
+        wire.send_spec(self.conn, spec)
+        while True:
+            answer, fds = control.receive(self.conn)
+            if answer is None:
+                raise PybuildError("the container's supervisor has died")
+            if "warning" not in answer:
+                return answer, fds
+            warn(answer["warning"])
+
+    def close(self) -> None:
+        """Let it go: one that has no container ends."""
+        self.conn.close()
+
+
+def _main(conn: _socket.socket, launcher: Launcher, stubs: str, hooks: Callable[[], Hooks]) -> NoReturn:
+    try:
+        _settle(conn.fileno(), launcher.fileno())
+        from buildkit_py.runtime import supervisor
+
+        supervisor.main(conn, launcher, stubs, hooks())
+    except BaseException:
+        # There is nobody to tell any more.
+        pass
+    finally:
+        os._exit(0)
+
+
+def _settle(*kept: int) -> None:
+    """Let go of what belongs to the command: session, streams, descriptors, signals."""
+    forked.settle(kept, dies_with_parent=False)
+    gc.enable()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    os.chdir("/")
+    os.umask(0o022)
