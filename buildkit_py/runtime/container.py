@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from buildkit_py.digest import Digest, SnapshotID
@@ -124,6 +124,8 @@ class ContainerStore:
         container = self._container(config)
         staged = os.path.join(self._dir, f".new-{config.id}")
         try:
+            # There in time for removals from a full disk.
+            os.makedirs(self._trash, 0o700, exist_ok=True)
             for part in ("fs", "work"):
                 os.makedirs(os.path.join(staged, part), mode=0o755)
             os.chmod(staged, 0o700)
@@ -167,12 +169,16 @@ class ContainerStore:
         """Raises RunningError where it runs, NotFoundError where it is gone already."""
         with self.locked(container):
             trash = discard(container.path)
-            self.forget(container)
+        # On a full disk this makes the room that the index needs.
         remove_tree(trash)
+        self.forget(container)
 
     def forget(self, container: Container) -> None:
-        """Drop the row of a container whose directory is gone."""
-        self._db.run("DELETE FROM container_names WHERE id = ?", (container.id,))
+        """Drop the row of a container whose directory is gone. On a full disk it stays, for ``list`` to mend."""
+        import sqlite3
+
+        with suppress(sqlite3.OperationalError):
+            self._db.run("DELETE FROM container_names WHERE id = ?", (container.id,))
 
     def get(self, name: str) -> Container:
         """By name, id or a unique beginning of the id. Raises NotFoundError."""
@@ -193,9 +199,13 @@ class ContainerStore:
         """All of them, the newest first."""
         rows = self._rows()
         if {row[0] for row in rows} != self._directories():
-            with self._db.transaction():
+            import sqlite3
+
+            with suppress(sqlite3.OperationalError), self._db.transaction():
                 self._mend()
-            rows = self._rows()
+            # A full disk: those whose directory is gone are left out, and stay to be mended.
+            there = self._directories()
+            rows = tuple(row for row in self._rows() if row[0] in there)
         return [Container(*row, f"{self._dir}/{row[0]}") for row in rows]
 
     def collect_trash(self) -> int:
