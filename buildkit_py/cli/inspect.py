@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.cli import sizes, template
+from buildkit_py.cli import report, sizes, template
 from buildkit_py.cli.command import Args, Argument, Command, option
 from buildkit_py.errors import NotFoundError
 
@@ -18,9 +18,13 @@ def run(args: Args) -> int:
     from buildkit_py.engine import Engine
 
     engine = Engine()
-    kind = args.text("type")
+    found, status = [], 0
     try:
-        found = [_found(engine, name, kind) for name in args.texts("names")]
+        for name in args.texts("names"):
+            try:
+                found.append(_found(engine, name, args.text("type")))
+            except NotFoundError as error:
+                status = report.show(error)
     finally:
         engine.close()
     form = args.text("format")
@@ -29,25 +33,57 @@ def run(args: Args) -> int:
     else:
         for item in found:
             print(template.render(form, item))
-    return 0
+    return status
 
 
 def _found(engine: Engine, name: str, kind: str) -> dict[str, Any]:
-    """What has the name: a container, or else an image. Raises NotFoundError."""
-    if kind != "image":
-        container = engine.containers.find(name)
-        if container is not None:
-            from buildkit_py.runtime import description
+    """What has the name: a container, else an image, a volume or a network. Raises NotFoundError."""
+    for each, find in FINDERS.items():
+        found = find(engine, name) if kind in ("", each) else None
+        if found is not None:
+            return found
+    raise NotFoundError(
+        f"no such {kind or 'container or image'}: {name}",
+        hint="`pybuild ps -a`, `pybuild images`, `pybuild volume ls` and `pybuild network ls` list what is here",
+    )
 
-            return description.document(container, container.config(), container.state(), engine.root)
-        if kind == "container":
-            engine.containers.get(name)
-    image = engine.images.match(name, "")
-    if image is None:
-        what = "image" if kind == "image" else "container or image"
-        raise NotFoundError(f"no such {what}: {name}", hint="`pybuild ps -a` and `pybuild images` list them")
+
+def _container(engine: Engine, name: str) -> dict[str, Any] | None:
+    from buildkit_py.runtime import description
+
+    container = engine.containers.find(name)
+    if container is None:
+        return None
+    return description.document(container, container.config(), container.state(), engine.root)
+
+
+def _image(engine: Engine, name: str) -> dict[str, Any] | None:
+    if engine.images.match(name, "") is None:
+        return None
     image = engine.images.find(name)
     return document(engine.images, image._replace(size=engine.size_of(image)))
+
+
+def _volume(engine: Engine, name: str) -> dict[str, Any] | None:
+    from buildkit_py.cli.volume_inspect import document
+
+    try:
+        return document(engine.volumes.get(name))
+    except NotFoundError:
+        return None
+
+
+def _network(engine: Engine, name: str) -> dict[str, Any] | None:
+    from buildkit_py.engine import networks
+
+    try:
+        network = engine.networks.get(name)
+    except NotFoundError:
+        return None
+    return networks.document(network, networks.members(engine).get(network.id, ()))
+
+
+FINDERS = {"container": _container, "image": _image, "volume": _volume, "network": _network}
 
 
 def document(store: ImageStore, image: Image) -> dict[str, Any]:
@@ -77,10 +113,10 @@ def _tag(name: str) -> str:
 
 COMMAND = Command(
     "inspect",
-    "Show the details of containers and images as JSON.",
+    "Show the details of containers, images, volumes and networks as JSON.",
     (
         option("-f", "--format", metavar="FORMAT", help="A template like '{{.Id}}' or '{{json .Config}}'"),
-        option("--type", metavar="KIND", choices=("container", "image"), help="Which of both is meant"),
+        option("--type", metavar="KIND", choices=tuple(FINDERS), help="What is meant"),
         Argument("names", metavar="NAME...", many=True),
     ),
     run,

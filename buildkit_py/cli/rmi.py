@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from buildkit_py.cli import report
 from buildkit_py.cli.command import Args, Argument, Command, flag
 from buildkit_py.errors import NotFoundError, PybuildError
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
 
 
 def run(args: Args) -> int:
@@ -16,6 +21,8 @@ def run(args: Args) -> int:
         for name in args.texts("images"):
             # As docker does: one that can't be removed does not keep the others.
             try:
+                if not args.flag("force"):
+                    _refuse_used(engine, name)
                 removed = engine.images.remove(name, force=args.flag("force"))
             except NotFoundError as error:
                 if not args.flag("force"):
@@ -31,6 +38,19 @@ def run(args: Args) -> int:
     finally:
         engine.close()
     return status
+
+
+def _refuse_used(engine: Engine, name: str) -> None:
+    """Docker's rule. Nothing would break: a container keeps what it stands on. Raises PybuildError."""
+    image = engine.images.match(name, "")
+    if image is None or len(engine.images.find(image.id).names) > 1:
+        return
+    for container in engine.containers.list():
+        if container.image == image.id:
+            raise PybuildError(
+                f"the container {container.name} was made of the image {name}",
+                hint=f"`pybuild rm {container.name}` first, or rmi -f",
+            )
 
 
 COMMAND = Command(

@@ -220,17 +220,14 @@ def remove(engine: Engine, container: Container, *, force: bool = False, volumes
         _until_end(container, {"op": "stop", "signal": int(signal.SIGKILL), "timeout": 0})
     engine.enter()
     try:
-        config: Config | None = container.config()
-        if not force or container.alive():
-            settle(engine, container)
+        config = container.config()
+        settle(engine, container)
         engine.containers.remove(container)
     except NotFoundError:
         if not force:
             raise
         # It was one of --rm, and went by itself.
         engine.containers.forget(container)
-        return
-    if config is None:
         return
     Resources(engine.root).removed(config)
     events.write(container.path, "destroy", config)

@@ -174,7 +174,7 @@ class ContainerStore:
         self.forget(container)
 
     def forget(self, container: Container) -> None:
-        """Drop the row of a container whose directory is gone. On a full disk it stays, for ``list`` to mend."""
+        """Drop the row of a container whose directory is gone. On a full disk it stays: ``list`` mends it."""
         import sqlite3
 
         with suppress(sqlite3.OperationalError):
