@@ -44,7 +44,7 @@ def _found(engine: Engine, name: str, kind: str) -> dict[str, Any]:
             return found
     raise NotFoundError(
         f"no such {kind or 'container or image'}: {name}",
-        hint="`pybuild ps -a`, `pybuild images`, `pybuild volume ls` and `pybuild network ls` list what is here",
+        hint="`pybuild ps -a`, `images`, `volume ls` and `network ls` list what is here",
     )
 
 
