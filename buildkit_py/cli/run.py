@@ -36,7 +36,7 @@ def run(args: Args) -> int:
     from buildkit_py.cli.session import Session
 
     # A display that has nothing to show costs nothing; it is there for a pull.
-    with Session("quiet" if args.flag("quiet") else "auto", passes_signals=True) as session:
+    with Session("quiet" if args.flag("quiet") else "auto") as session:
         show = session.display
 
         def warn(text: str) -> None:

@@ -296,9 +296,9 @@ class Engine:
         return report(self, build)
 
     def create(self, request: RunRequest, emit: Emit) -> Container:
-        from buildkit_py.engine.create import create
+        from buildkit_py.engine.create import make, plan
 
-        return create(self, request, emit)[0]
+        return make(self, plan(self, request, emit))[0]
 
     def run(self, request: RunRequest, emit: Emit, client: Client) -> int | None:
         """Run a new container; its exit status, None where it was left to run by itself."""

@@ -7,7 +7,7 @@ import signal
 from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.engine.client import Client
-from buildkit_py.engine.create import create, spec
+from buildkit_py.engine.create import make, plan, spec
 from buildkit_py.engine.resources import Resources
 from buildkit_py.errors import ContainerError, NotFoundError, PybuildError
 from buildkit_py.progress.events import Emit
@@ -28,19 +28,26 @@ if TYPE_CHECKING:
 
 def run(engine: Engine, request: RunRequest, emit: Emit, client: Client) -> int | None:
     """Create and start a container, and go along with it where the client is attached."""
-    container, config = create(engine, request, emit)
+    config = plan(engine, request, emit)
+    # From the moment that there is a container no signal is to end us, and none is to be lost.
+    attachment = _attachment(client, config)
     try:
-        client.created(container.id)
-        made = spec(engine, container, config)
-    except BaseException:
-        if request.remove:
-            remove(engine, container)
-        raise
-    try:
-        return _start(engine, container, config, made, client)
+        container, config = make(engine, config)
+        try:
+            client.created(container.id)
+            made = spec(engine, container, config)
+        except BaseException:
+            if request.remove:
+                remove(engine, container)
+            raise
+        try:
+            return _start(engine, container, config, made, client, attachment)
+        finally:
+            if request.remove and not os.path.exists(container.path):
+                engine.containers.forget(container)
     finally:
-        if request.remove and not os.path.exists(container.path):
-            engine.containers.forget(container)
+        if attachment is not None:
+            attachment.close()
 
 
 def start(engine: Engine, container: Container, client: Client) -> int | None:
@@ -54,16 +61,26 @@ def start(engine: Engine, container: Container, client: Client) -> int | None:
             pass
         else:
             config = container.config()
-            return _start(engine, container, config, spec(engine, container, config), client)
+            made = spec(engine, container, config)
+            attachment = _attachment(client, config)
+            try:
+                return _start(engine, container, config, made, client, attachment)
+            finally:
+                if attachment is not None:
+                    attachment.close()
     return attach(container, client) if client.attach else None
 
 
 def _start(
-    engine: Engine, container: Container, config: Config, made: SandboxSpec, client: Client
+    engine: Engine,
+    container: Container,
+    config: Config,
+    made: SandboxSpec,
+    client: Client,
+    attachment: Attachment | None,
 ) -> int | None:
     front = engine.take_front()
-    names = tuple(n for n in client.attach if n != "stdin" or config.request.interactive)
-    attachment = _attachment(client, config) if names else None
+    names = _streams(client, config)
     try:
         room = size()
         answer, fds = front.start(
@@ -89,12 +106,18 @@ def _start(
         _give_up(front.conn)
         raise
     finally:
-        if attachment is not None:
-            attachment.close()
         front.close()
 
 
-def _attachment(client: Client, config: Config) -> Attachment:
+def _streams(client: Client, config: Config) -> tuple[str, ...]:
+    """Those that the client is connected to."""
+    return tuple(name for name in client.attach if name != "stdin" or config.request.interactive)
+
+
+def _attachment(client: Client, config: Config) -> Attachment | None:
+    """None where the client is connected to nothing."""
+    if not _streams(client, config):
+        return None
     return Attachment(terminal=config.request.terminal, proxy=client.proxy, detach=client.detach)
 
 
@@ -108,7 +131,7 @@ def check(answer: control.Message) -> None:
 def _give_up(conn: _socket.socket) -> None:
     """Who read our output is gone: end the container, as SIGPIPE would have ended the command itself."""
     control.send(conn, {"op": "signal", "signal": int(signal.SIGKILL)})
-    while control.receive(conn)[0] is not None:
+    while (message := control.receive(conn)[0]) is not None and "exit" not in message:
         pass
 
 
@@ -116,17 +139,13 @@ def attach(container: Container, client: Client) -> int | None:
     """Connect the command's streams to a container that runs; as run()."""
     conn = connect(container)
     config = container.config()
-    attachment = _attachment(client, config)
+    attachment = Attachment(terminal=config.request.terminal, proxy=client.proxy, detach=client.detach)
     try:
-        names = [n for n in client.attach if n != "stdin" or config.request.interactive]
-        control.send(conn, {"op": "attach", "streams": names})
+        control.send(conn, {"op": "attach", "streams": _streams(client, config)})
         answer, fds = _receive(conn)
         if config.request.terminal:
             control.send(conn, {"op": "resize", **size()})
-        status = attachment.serve(conn, tuple(answer["streams"]), fds)
-        if attachment.warning:
-            client.warn(attachment.warning)
-        return status
+        return attachment.serve(conn, tuple(answer["streams"]), fds)
     finally:
         attachment.close()
         conn.close()

@@ -1,4 +1,7 @@
-"""``create``: a container from an image and a request; and the spec that it is started with."""
+"""``create``: a container from an image and a request; and the spec that it is started with.
+
+plan, make, spec: in this order.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
     from buildkit_py.engine import Engine
 
 
-def create(engine: Engine, request: RunRequest, emit: Emit) -> tuple[Container, Config]:
-    """A new container with its volumes, and what it is made of. Raises PybuildError."""
+def plan(engine: Engine, request: RunRequest, emit: Emit) -> Config:
+    """What a new container is to be made of; its image is here then. Raises PybuildError."""
     engine.share()
     image = find_image(engine, request, emit)
     image_config = image.config.get("config") or {}
@@ -36,7 +39,7 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> tuple[Container, 
     snapshot = engine.sources.unpack(image.id, emit, "pull")
     given = with_others(engine, request)
     mounts, anonymous = named((*given, *image_volumes(image_config, given)))
-    config = Config(
+    return Config(
         id=engine.containers.new_id(),
         name=request.name,
         created=time.time(),
@@ -49,16 +52,21 @@ def create(engine: Engine, request: RunRequest, emit: Emit) -> tuple[Container, 
         mounts=mounts,
         anonymous=anonymous,
     )
+
+
+def make(engine: Engine, config: Config) -> tuple[Container, Config]:
+    """The container with its volumes, and its config, which has its name now. Raises PybuildError."""
     container = engine.containers.create(config)
     config = config._replace(name=container.name)
+    # What it stands on is named by a row.
     engine.unshare()
     try:
-        tree = engine.snapshots.tree(snapshot)
-        if mounts:
+        tree = engine.snapshots.tree(config.snapshot)
+        if config.mounts:
             from buildkit_py.runtime.mounts import prepare
 
-            for mount in mounts:
-                prepare(mount, tree, engine.volumes, anonymous=mount.source in anonymous)
+            for mount in config.mounts:
+                prepare(mount, tree, engine.volumes, anonymous=mount.source in config.anonymous)
         if not engine.overlay:
             from buildkit_py.runtime import copied
             from buildkit_py.snapshot.merge import materialise
