@@ -251,6 +251,14 @@ class HealthCheck(NamedTuple):
     retries: int = 0
 
 
+class LogSpec(NamedTuple):
+    """What is kept of a container's output."""
+
+    driver: Literal["json-file", "none"] = "json-file"
+    max_size: int = 0
+    """Bytes after which a new file is begun; the one before is kept, and none else. 0: no limit."""
+
+
 class RunRequest(NamedTuple):
     image: str
     command: tuple[str, ...] = ()
@@ -282,6 +290,7 @@ class RunRequest(NamedTuple):
     stop_timeout: int | None = None
     """Seconds until ``stop`` kills; negative: never; None: 10."""
     health: HealthCheck = HealthCheck()
+    log: LogSpec = LogSpec()
     volumes_from: tuple[str, ...] = ()
     """CONTAINER[:ro|rw], whose mounts this one gets too."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from buildkit_py.cli import health, isolation, limits, mounts, networking, values
 from buildkit_py.cli.command import Args, Argument, flag, option
 from buildkit_py.errors import UsageError
-from buildkit_py.request import RunRequest
+from buildkit_py.request import LogSpec, RunRequest
 
 PULLS = ("missing", "always", "never")
 
@@ -48,6 +48,7 @@ def translate(args: Args) -> RunRequest:
         stop_timeout=values.whole(args.text("stop_timeout"), "--stop-timeout"),
         volumes_from=args.texts("volumes_from"),
         health=health.translate(args),
+        log=_log(args),
     )
 
 
@@ -60,6 +61,16 @@ def _restart(args: Args) -> str:
         if args.flag("remove"):
             raise UsageError("--rm and --restart exclude each other")
     return text
+
+
+def _log(args: Args) -> LogSpec:
+    driver, options = args.text("log_driver"), dict(values.pairs(args.texts("log_opt"), "--log-opt"))
+    if driver not in ("json-file", "none"):
+        raise UsageError(f"--log-driver: there is no '{driver}'", hint="json-file or none")
+    size = values.size(options.pop("max-size", ""), "--log-opt max-size")
+    if options.pop("max-file", "2") not in ("1", "2") or options:
+        raise UsageError("--log-opt: only max-size is known", hint="one older file is kept beside")
+    return LogSpec(driver, size)  # type: ignore[arg-type]
 
 
 def _signal(text: str) -> str:
@@ -103,6 +114,10 @@ OPTIONS = tuple(
             ),
             flag("-i", "--interactive", help="Pass stdin on"),
             option("-l", "--label", name="labels", multiple=True, metavar="KEY=VALUE", help="Set a label"),
+            option(
+                "--log-driver", metavar="NAME", default="json-file", help="json-file, or none to keep no log"
+            ),
+            option("--log-opt", multiple=True, metavar="NAME=VALUE", help="max-size=10m: then a new file"),
             option("--name", metavar="NAME", help="The container's name"),
             option("--platform", metavar="OS/ARCH", help="The platform of an image for several"),
             option(

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 
+from buildkit_py.errors import PybuildError
 from buildkit_py.runtime import control
 from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.log import Entry, Reader, stamp
@@ -22,10 +23,12 @@ class LogRequest(NamedTuple):
 
 
 def entries(container: Container, request: LogRequest) -> Iterator[Entry]:
+    if container.config().request.log.driver == "none":
+        raise PybuildError(f"the container {container.name} keeps no log (--log-driver none)")
     # Connected before the first reading, so that nothing comes between the two.
     conn = control.connect(container.path) if request.follow else None
+    reader = Reader(container.path)
     try:
-        reader = Reader(container.path)
         # A float holds microseconds: those that were cut off count as within.
         since = stamp(int(request.since * 10**6) * 1000) if request.since else ""
         until = stamp(int(request.until * 10**6) * 1000 + 999) if request.until else "~"
@@ -39,6 +42,7 @@ def entries(container: Container, request: LogRequest) -> Iterator[Entry]:
             if entry.time >= since:
                 yield entry
     finally:
+        reader.close()
         if conn is not None:
             conn.close()
 

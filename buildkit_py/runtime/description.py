@@ -113,7 +113,10 @@ def _host_config(config: Config) -> dict[str, Any]:
         "ReadonlyRootfs": request.isolation.readonly,
         "ShmSize": request.limits.shm_size or 64 << 20,
         "Ulimits": [{"Name": n, "Soft": s, "Hard": h} for n, s, h in request.isolation.ulimits] or None,
-        "LogConfig": {"Type": "json-file", "Config": {}},
+        "LogConfig": {
+            "Type": request.log.driver,
+            "Config": {"max-size": str(request.log.max_size)} if request.log.max_size else {},
+        },
     }
 
 

@@ -3,7 +3,7 @@
     {"log":"hello\\n","stream":"stdout","time":"2024-05-01T12:00:00.123456789Z"}
 
 A line of more than 16 KiB is split; only the last part ends with a newline. What is not UTF-8 is replaced,
-as it is there.
+as it is there. With a largest size, a file that has reached it becomes ``log.1``, in an older one's place.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ from collections.abc import Iterator
 from buildkit_py.tuples import NamedTuple
 
 FILE = "log"
+OLD = "log.1"
 LONGEST = 16 << 10
 
 
 class Log:
     """The writing end. A full disk loses lines, never the container."""
 
-    def __init__(self, directory: str) -> None:
-        self._fd = os.open(
-            os.path.join(directory, FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
+    def __init__(self, directory: str, largest: int = 0) -> None:
+        """``largest``: bytes of a file; 0 for any."""
+        self._directory = directory
+        self._largest = largest
+        self._fd = self._open()
+        self._size = os.fstat(self._fd).st_size
         self._rest = {"stdout": b"", "stderr": b""}
         self.lost = 0
         """Bytes of the log that could not be written."""
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        return os.open(os.path.join(self._directory, FILE), flags, 0o600)
 
     def write(self, stream: str, data: bytes) -> bool:
         """Take output; whether a line went to the file."""
@@ -58,10 +65,20 @@ class Log:
         text = "".join(parts).encode()
         try:
             os.write(self._fd, text)
+            self._size += len(text)
+            if self._largest and self._size >= self._largest:
+                self._turn()
         except OSError:
             self.lost += len(text)
             return False
         return True
+
+    def _turn(self) -> None:
+        path = os.path.join(self._directory, FILE)
+        os.rename(path, os.path.join(self._directory, OLD))
+        os.close(self._fd)
+        self._fd = self._open()
+        self._size = 0
 
     def close(self) -> None:
         self.flush()
@@ -100,28 +117,48 @@ class Reader:
     """The reading end. ``read`` may be called again when there is more."""
 
     def __init__(self, directory: str) -> None:
-        self._path = os.path.join(directory, FILE)
-        self._offset = 0
+        self._directory = directory
+        self._fd = -1
         self._rest = b""
 
     def read(self) -> Iterator[Entry]:
-        """What has been written since the last call."""
+        """What has been written since the last call; at the first one all that is kept."""
+        if self._fd < 0:
+            self._fd = self._open(OLD)
+            yield from self._rest_of_file()
+        while True:
+            yield from self._rest_of_file()
+            now = self._open(FILE)
+            if now < 0:
+                return
+            if self._fd >= 0 and os.path.samestat(os.fstat(now), os.fstat(self._fd)):
+                os.close(now)
+                return
+            # What came to the file before while it was being renamed.
+            yield from self._rest_of_file()
+            self.close()
+            self._fd = now
+
+    def _rest_of_file(self) -> Iterator[Entry]:
         import json
 
+        while self._fd >= 0 and (data := os.read(self._fd, 1 << 20)):
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                try:
+                    fields = json.loads(line)
+                    yield Entry(fields["stream"], fields["time"], fields["log"])
+                except (ValueError, KeyError):
+                    # A line that a full disk cut off.
+                    continue
+
+    def _open(self, name: str) -> int:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(os.path.join(self._directory, name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return
-        try:
-            while data := os.pread(fd, 1 << 20, self._offset):
-                self._offset += len(data)
-                *lines, self._rest = (self._rest + data).split(b"\n")
-                for line in lines:
-                    try:
-                        fields = json.loads(line)
-                        yield Entry(fields["stream"], fields["time"], fields["log"])
-                    except (ValueError, KeyError):
-                        # A line that a full disk cut off.
-                        continue
-        finally:
-            os.close(fd)
+            return -1
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -125,7 +125,8 @@ class Supervisor:
         self._state: State = state.read(directory)._replace(restarts=0, stopped=False, error="")
         self._failures = 0
         """Runs in a row that were short."""
-        self._log = Log(directory)
+        asked = self._config.request.log
+        self._log = Log(directory, asked.max_size) if asked.driver != "none" else None
         self._streams: Streams | None = None
         self._running: Running | None = None
         self._clients: dict[int, _Client] = {}
@@ -299,7 +300,8 @@ class Supervisor:
         self._loop.cancel(self._kill)
         self._keep_owners(running)
         streams.end()
-        self._log.flush()
+        if self._log is not None:
+            self._log.flush()
         self._said = self._hooks.tear_down(self._directory, self._config)
         if self._said:
             self._state = self._state._replace(oom_killed=True)
@@ -361,7 +363,8 @@ class Supervisor:
         trash: list[str] = []
         if self._config.request.remove:
             trash = self._remove()
-        self._log.close()
+        if self._log is not None:
+            self._log.close()
         os.close(self._lock)
         starter = self._take_starter()
         if starter is not None:

@@ -10,7 +10,11 @@ from buildkit_py.runtime.log import FILE, LONGEST, Log, Reader, stamp
 
 
 def read(folder: Path) -> list[tuple[str, str]]:
-    return [(e.stream, e.text) for e in Reader(str(folder)).read()]
+    reader = Reader(str(folder))
+    try:
+        return [(e.stream, e.text) for e in reader.read()]
+    finally:
+        reader.close()
 
 
 def test_lines_are_whole_however_they_come(tmp_path: Path) -> None:
@@ -62,6 +66,22 @@ def test_a_reader_goes_on_where_it_was(tmp_path: Path) -> None:
     log.write("stdout", b"two\n")
     assert [e.text for e in reader.read()] == ["two\n"]
     log.close()
+    reader.close()
+
+
+def test_a_largest_size_keeps_one_older_file(tmp_path: Path) -> None:
+    log, reader = Log(str(tmp_path), 1000), Reader(str(tmp_path))
+    seen = []
+    for number in range(40):
+        log.write("stdout", f"line {number}\n".encode())
+        seen += [e.text for e in reader.read()]
+    log.close()
+    assert seen == [f"line {number}\n" for number in range(40)], "who follows misses nothing"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["log", "log.1"]
+    assert all(p.stat().st_size < 1100 for p in tmp_path.iterdir())
+    kept = [text for _, text in read(tmp_path)]
+    assert kept == seen[-len(kept) :] and len(kept) >= 10
+    reader.close()
 
 
 def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
