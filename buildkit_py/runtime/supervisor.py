@@ -30,6 +30,7 @@ import _socket
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.errors import PybuildError, SandboxError
@@ -137,6 +138,8 @@ class Supervisor:
         self._size = (0, 0)
         self._starter: _Client | None = None
         """The client that waits to hear whether the command could be executed."""
+        self._early: list[tuple[_Client, control.Message, list[int]]] = []
+        """Who wants into the container before it has its root; not heard until then."""
         self._stopping = ""
         """stop or restart, while the container is on its way out for that."""
         self._done = False
@@ -286,9 +289,19 @@ class Supervisor:
             if self._running.pid != self._state.pid:
                 # An OCI runtime made the container's first process only now.
                 self._note(pid=self._running.pid)
-            starter = self._take_starter()
+            # A restart is answered by the next run, not by what this one still has to say.
+            starter = self._take_starter() if self._stopping != "restart" else None
             if starter is not None:
                 self._tell(starter, {"pid": self._state.pid})
+            self._let_in()
+
+    def _let_in(self) -> None:
+        """Hear those who were early: there is a root to enter, or will be none."""
+        early, self._early = self._early, []
+        for client, message, fds in early:
+            self._loop.watch(client.conn.fileno(), partial(self._hear, client))
+            client.given = fds
+            self._handle(client, message)
 
     def _ended(self, status: int, error: PybuildError | None) -> None:
         running, streams = self._running, self._streams
@@ -297,6 +310,7 @@ class Supervisor:
             self._monitor.close()
             self._monitor = None
         self._running = None
+        self._let_in()
         self._loop.cancel(self._kill)
         self._keep_owners(running)
         streams.end()
@@ -405,11 +419,19 @@ class Supervisor:
     def _welcome(self, conn: _socket.socket) -> _Client:
         client = _Client(conn)
         self._clients[conn.fileno()] = client
-        self._loop.watch(conn.fileno(), lambda _: self._hear(client))
+        self._loop.watch(conn.fileno(), partial(self._hear, client))
         return client
 
-    def _hear(self, client: _Client) -> None:
+    def _hear(self, client: _Client, events: int) -> None:
         message, client.given = control.receive(client.conn)
+        entering = message is not None and message.get("op") in ("exec", "tool")
+        if message and entering and self._running is not None and not self._running.executing:
+            self._loop.forget(client.conn.fileno())
+            self._early.append((client, message, client.given))
+            return
+        self._handle(client, message)
+
+    def _handle(self, client: _Client, message: control.Message | None) -> None:
         try:
             if message is None:
                 self._dismiss(client)

@@ -141,6 +141,17 @@ def test_the_first_process_is_killed(pybuild: Pybuild) -> None:
     pybuild("rm", "web")
 
 
+def test_a_restart_has_happened_when_it_says_so(pybuild: Pybuild) -> None:
+    pybuild("run", "-d", "--name", "web", "busybox", "sleep", "1000")
+    for _ in range(4):
+        before = state(pybuild, "web")
+        pybuild("restart", "-t", "0", "web")
+        assert pybuild("exec", "web", "cat", "/proc/1/comm").stdout == "sleep\n"
+        after = state(pybuild, "web")
+        assert after["Pid"] != before["Pid"] and after["StartedAt"] > before["FinishedAt"]
+    pybuild("rm", "-f", "web")
+
+
 def test_restart_policies(pybuild: Pybuild) -> None:
     pybuild(
         "run", "-d", "--name", "again", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo x; exit 1"
