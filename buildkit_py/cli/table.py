@@ -43,6 +43,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rmi": ("rmi", "Remove images"),
     "pull": ("pull", "Fetch an image from a registry"),
     "push": ("push", "Send an image to a registry"),
+    "login": ("login", "Log in to a registry"),
+    "logout": ("logout", "Forget the login to a registry"),
     "save": ("save", "Write images to an archive"),
     "load": ("load", "Read images from an archive"),
     "import": ("import_", "Make an image of a root file system's tar"),

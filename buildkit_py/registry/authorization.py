@@ -83,7 +83,7 @@ class Authorization:
 
     def hint(self) -> str:
         """What to do about a 401."""
-        hint = f"it does not exist, or needs other credentials: `docker login {self._registry}` writes them"
+        hint = f"it does not exist, or needs other credentials: `pybuild login {self._registry}` stores them"
         problems = self._credentials.problems
         return f"{hint} ({problems[-1]})" if problems else hint
 
@@ -134,7 +134,7 @@ class Authorization:
             }
             return client.build_request("POST", realm, data=form)
         query = [("service", service)] if service else []
-        query += [("scope", one) for one in wanted.split(" ")]
+        query += [("scope", one) for one in wanted.split()]
         url = realm.copy_with(params=[*realm.params.multi_items(), *query])
         headers = {"Authorization": _basic(credential)} if credential is not None else {}
         return client.build_request("GET", url, headers=headers)

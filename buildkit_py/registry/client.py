@@ -59,6 +59,10 @@ class RegistryClient:
                 endpoint.close()
             self._endpoints.clear()
 
+    def check(self, registry: str) -> None:
+        """Whether the registry lets us in. Raises RegistryError."""
+        self._endpoint(registry).check()
+
     def fetch_manifest(self, registry: str, repository: str, reference: str) -> Fetched:
         """A manifest or index by tag or digest, its digest checked; its content is still to be validated.
 

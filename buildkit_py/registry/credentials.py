@@ -1,4 +1,5 @@
-"""Who we are to a registry: the files that ``docker login`` and ``podman login`` write.
+"""Who we are to a registry: the files that ``docker login`` and ``podman login`` write (and our own login:
+buildkit_py.registry.login).
 
 Looked at in this order, the first that knows the registry wins:
 
@@ -80,7 +81,7 @@ class Credentials:
         home = self._env.get("HOME") or os.path.expanduser("~")
         for directory in paths.config_dirs():
             yield os.path.join(directory, "auth.json")
-        yield os.path.join(self._env.get("DOCKER_CONFIG") or os.path.join(home, ".docker"), "config.json")
+        yield docker_file(self._env)
         if self._env.get("REGISTRY_AUTH_FILE"):
             yield self._env["REGISTRY_AUTH_FILE"]
             return
@@ -89,7 +90,7 @@ class Credentials:
         yield os.path.join(home, ".config", "containers", "auth.json")
 
     def _in_document(self, document: dict[str, Any], registry: str, repository: str) -> Credential | None:
-        names = _names(registry)
+        names = names_of(registry)
         helpers = document.get("credHelpers")
         if isinstance(helpers, dict):
             for name in names:
@@ -104,11 +105,11 @@ class Credentials:
     def _in_auths(self, auths: Any, names: tuple[str, ...], repository: str) -> Credential | None:
         if not isinstance(auths, dict):
             return None
-        entries = {_plain(key): value for key, value in auths.items()}
+        entries = {plain(key): value for key, value in auths.items()}
         parts = repository.split("/") if repository else []
         for length in range(len(parts), -1, -1):
             for name in names:
-                entry = entries.get("/".join([_plain(name), *parts[:length]]))
+                entry = entries.get("/".join([plain(name), *parts[:length]]))
                 found = self._entry(entry)
                 if found is not None:
                     return found
@@ -135,45 +136,64 @@ class Credentials:
     def _ask(self, helper: str, server: str) -> Credential | None:
         """Run ``docker-credential-HELPER get``: the server's name in, JSON out."""
         import json
-        import subprocess
 
-        program = f"docker-credential-{helper}"
-        if "/" in helper:
-            self.problems.append(f"{helper!r} is not the name of a credential helper")
-            return None
         try:
-            done = subprocess.run(
-                [program, "get"],
-                input=server.encode(),
-                capture_output=True,
-                timeout=_HELPER_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as e:
-            self.problems.append(f"{program}: {e.strerror if isinstance(e, OSError) else 'no answer'}")
-            return None
-        if done.returncode != 0:
-            message = (done.stdout + done.stderr).decode("utf-8", "replace").strip()[:200]
-            if "credentials not found" not in message:
-                self.problems.append(f"{program}: {message}")
-            return None
-        try:
-            answer = json.loads(done.stdout)
+            found = call_helper(helper, "get", server.encode())
+            if found is None:
+                return None
+            answer = json.loads(found)
             username, secret = str(answer["Username"]), str(answer["Secret"])
+        except HelperError as e:
+            self.problems.append(str(e))
+            return None
         except (ValueError, KeyError, TypeError):
-            self.problems.append(f"{program}: its answer is not the JSON of the protocol")
+            self.problems.append(f"docker-credential-{helper}: its answer is not the JSON of the protocol")
             return None
         if username == "<token>":
             return Credential("", "", secret)
         return Credential(username, secret)
 
 
-def _names(registry: str) -> tuple[str, ...]:
+class HelperError(Exception):
+    """A credential helper could not be run, or refused."""
+
+
+def call_helper(helper: str, action: str, data: bytes) -> bytes | None:
+    """What ``docker-credential-HELPER ACTION`` answers; None where it knows no such credential.
+
+    Raises HelperError.
+    """
+    import subprocess
+
+    program = f"docker-credential-{helper}"
+    if "/" in helper:
+        raise HelperError(f"{helper!r} is not the name of a credential helper")
+    try:
+        done = subprocess.run(
+            [program, action], input=data, capture_output=True, timeout=_HELPER_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as e:
+        raise HelperError(f"{program}: {e.strerror if isinstance(e, OSError) else 'no answer'}") from e
+    if done.returncode != 0:
+        message = (done.stdout + done.stderr).decode("utf-8", "replace").strip()[:200]
+        if "credentials not found" not in message:
+            raise HelperError(f"{program}: {message}")
+        return None
+    return done.stdout
+
+
+def docker_file(environ: Mapping[str, str]) -> str:
+    """The file that all of docker's tools read."""
+    home = environ.get("HOME") or os.path.expanduser("~")
+    return os.path.join(environ.get("DOCKER_CONFIG") or os.path.join(home, ".docker"), "config.json")
+
+
+def names_of(registry: str) -> tuple[str, ...]:
     """What files call a registry; the first is what helpers are asked for."""
     return _HUB if registry in _HUB else (registry,)
 
 
-def _plain(key: str) -> str:
+def plain(key: str) -> str:
     """A key of ``auths`` without scheme and API version."""
     name = key.split("://", 1)[-1].rstrip("/")
     for version in ("/v1", "/v2"):

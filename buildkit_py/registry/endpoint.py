@@ -105,6 +105,10 @@ class Endpoint:
 
         return self.persistently(once, attempts)
 
+    def check(self) -> None:
+        """Whether the server speaks this API to us (distribution spec, end-1). Raises RegistryError."""
+        self.request("GET", "", "")
+
     def persistently(self, once: Callable[[], _T], attempts: int = ATTEMPTS) -> _T:
         """Call ``once`` until it returns, raises no TransientError, or was tried ``attempts`` times."""
         for attempt in range(attempts):
@@ -139,7 +143,8 @@ class Endpoint:
         """
         import httpx
 
-        wanted = " ".join([f"repository:{self.prefix}{repository}:{scope}", *scopes])
+        own = (f"repository:{self.prefix}{repository}:{scope}",) if repository else ()
+        wanted = " ".join([*own, *scopes])
         response: httpx.Response | None = None
         try:
             try:
@@ -153,7 +158,8 @@ class Endpoint:
             raise transport.explained(e, self.address) from e
 
     def url(self, repository: str, path: str, scheme: str) -> str:
-        return f"{scheme}://{self.address}/v2/{self.prefix}{repository}/{path}"
+        below = f"{self.prefix}{repository}/{path}" if repository else ""
+        return f"{scheme}://{self.address}/v2/{below}"
 
     def _authorized(
         self,
@@ -283,7 +289,7 @@ class Endpoint:
     def _check(self, response: httpx.Response, repository: str) -> None:
         if response.status_code >= 400:
             text = answers.body(response)
-            what = f"{self.registry}/{repository}"
+            what = f"{self.registry}/{repository}" if repository else self.registry
             raise answers.failure(response, text, what, login_hint=self.authorization.hint())
 
 

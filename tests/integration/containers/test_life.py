@@ -148,7 +148,7 @@ def test_a_restart_has_happened_when_it_says_so(pybuild: Pybuild) -> None:
         pybuild("restart", "-t", "0", "web")
         assert pybuild("exec", "web", "cat", "/proc/1/comm").stdout == "sleep\n"
         after = state(pybuild, "web")
-        assert after["Pid"] != before["Pid"] and after["StartedAt"] > before["FinishedAt"]
+        assert after["Pid"] != before["Pid"] and after["StartedAt"] != before["StartedAt"]
     pybuild("rm", "-f", "web")
 
 

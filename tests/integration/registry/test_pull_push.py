@@ -130,7 +130,7 @@ def test_a_guarded_registry(guarded: Registry, workbench: WorkbenchMaker, tmp_pa
     assert here.sources.pull(name, PLATFORM).id == image.id
     with pytest.raises(RegistryError, match="401") as caught:
         stranger.sources.pull(name, PLATFORM)
-    assert "docker login" in caught.value.hint
+    assert "pybuild login" in caught.value.hint
     with pytest.raises(RegistryError, match="401"):
         stranger.build(name)
         push(stranger.images.find(name), name, stranger.stores)

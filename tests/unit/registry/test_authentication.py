@@ -87,7 +87,7 @@ def test_basic_without_credentials(registry: FakeRegistry, connect: Connect, tex
     guard_basic(registry)
     with pytest.raises(RegistryError) as caught:
         connect(auths=text).fetch_manifest(registry.address, "team/app", "1")
-    assert caught.value.status == 401 and "docker login" in caught.value.hint
+    assert caught.value.status == 401 and "pybuild login" in caught.value.hint
 
 
 def test_wrong_credentials_are_tried_once(registry: FakeRegistry, connect: Connect) -> None:
