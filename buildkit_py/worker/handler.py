@@ -109,7 +109,6 @@ class ContentHandler(Handler):
         early = [None if i in late else t for i, t in zip(self.sources(op), taken, strict=True)]
         definition = keys.key_of(self.definition(op, inputs, early)).digest
         ctx.definitions[node.digest] = definition
-        ctx.index.put_alias(definition, key.digest)
         return key
 
     def _early(self, ctx: BuildContext, node: Node, op: Any) -> tuple[Taken, ...]:

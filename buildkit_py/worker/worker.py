@@ -87,7 +87,18 @@ class Worker:
         return self._aged(node, key)
 
     def load(self, node: Node, key: Key) -> Hit | None:
-        return _handler(node).load(self.context, node, node.op, key)
+        hit = _handler(node).load(self.context, node, node.op, key)
+        if hit is not None:
+            self._remember(node, key)
+        return hit
+
+    def _remember(self, node: Node, key: Key) -> None:
+        """Keep what the step's definition led to, now that there is a result: the alias of a step that failed
+        would lead nowhere."""
+        definition = self.context.definitions.get(node.digest)
+        looked = bool(key.record)  # else the alias itself told the key
+        if definition is not None and looked and self.context.index.made(key.digest) is not None:
+            self.context.index.put_alias(definition, key.digest)
 
     def used(self, key: Key) -> None:
         self.context.index.use(key.digest)
@@ -104,6 +115,7 @@ class Worker:
                     return self._run(node, key, results, emit)
         except PybuildError as e:
             raise placed(e, node) from e
+        self._remember(node, key)
         self.context.committed(node.digest, found)
         return Hit(found)
 
@@ -116,6 +128,7 @@ class Worker:
         results = self.context.fetched(results)
         self.context.starting(node, key, results)
         result = _handler(node).run(self.context, node, node.op, key, results, emit)
+        self._remember(node, key)
         self.context.committed(node.digest, result)
         return result
 

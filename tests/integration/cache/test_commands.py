@@ -101,3 +101,19 @@ def test_prune_and_verify(built: Pybuild) -> None:
     assert found["findings"] == [] and found["layers"] > 0
     assert "unknown filter" in built("cache", "prune", "-f", "--filter=x=y", status=2).stderr
     assert "no type" in built("cache", "prune", "-f", "--filter=type=y", status=2).stderr
+
+
+FAILING = """\
+FROM busybox AS build
+RUN echo one > /one
+FROM busybox
+RUN --mount=type=bind,from=build,target=/m echo CODE && cat /m/one && exit CODE
+COPY --from=build /one /etc/passwd/
+"""
+
+
+def test_a_failed_step_leaves_a_sound_store(me: Pybuild) -> None:
+    """Its key is known by what it mounts or copies, but it has no result."""
+    for code in "30":  # first the RUN fails, then it succeeds and the COPY onto a file fails
+        me("build", me.context({"Dockerfile": FAILING.replace("CODE", code)}), status=1)
+        assert json.loads(me("cache", "verify", "--format=json").stdout)["findings"] == []
