@@ -31,6 +31,8 @@ def lines(reason: Reason) -> list[str]:
         return [_PLAIN[kind]]
     if kind == "step":
         return [f"an earlier step ran again: {name}"]
+    if kind == "parent" and old == new:
+        return [f"it stands on another result of {new}"]
     if kind == "parent":
         return _changed("it stands on another step", old or "nothing", new or "nothing")
     if kind == "base":

@@ -82,6 +82,9 @@ def _fetch_one(ctx: BuildContext, node: Node, emit: Emit) -> bool:
     emit(event)
     try:
         moved = handler.fetch(ctx, node, node.op, emit)
+        if moved and isinstance(node.op, HttpSource):
+            # The solver finds the file here, and has nothing to run.
+            ctx.starting(node, handler.key(ctx, node, node.op, ()), ())
     except BaseException as e:
         emit(event._replace(completed=time.time(), error=str(e) or type(e).__name__))
         if not isinstance(e, PybuildError):

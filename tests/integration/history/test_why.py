@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from buildkit_py.digest import of_bytes
 from tests.support.registry import Registry
 from tests.support.runner import Pybuild
+from tests.support.web import Page, Web
 
 DOCKERFILE = """\
 FROM busybox AS build
@@ -235,6 +237,22 @@ def test_another_base_image(pybuild: Pybuild, bases: Registry, base_folder: Path
     assert reason["name"].endswith(f"{name}:1")
     assert reason["old"] != reason["new"] and reason["new"].startswith("sha256:")
     assert f"the base image changed: {reason['name']}" in section(text, run["name"])
+
+
+def test_a_file_from_the_web(me: Pybuild, web: Web) -> None:
+    for data in (b"one", b"two, longer"):
+        web.pages["/f"] = Page(data)
+        me("build", "-q", me.context({"Dockerfile": f"FROM busybox\nADD {web.url}/f /x/\n"}))
+    steps = {s["name"]: s["reasons"] for s in json.loads(me("why", "--format", "json").stdout)["steps"]}
+    (source,) = steps[f"{web.url}/f"]
+    assert source == {
+        "kind": "source",
+        "name": f"{web.url}/f",
+        "old": of_bytes(b"one"),
+        "new": of_bytes(b"two, longer"),
+    }
+    (file,) = steps[f"[2/2] ADD {web.url}/f /x/"]
+    assert (file["kind"], file["files"][0]["old"]["size"], file["files"][0]["new"]["size"]) == ("file", 3, 11)
 
 
 def test_a_build_that_is_not_there(pybuild: Pybuild) -> None:

@@ -145,3 +145,8 @@ def test_many_files_in_words() -> None:
 def test_long_values_in_words() -> None:
     said = lines(Reason("arg", "A", "x" * 10_000, "y"))
     assert max(map(len, said)) < 250
+
+
+def test_a_step_of_the_same_name_with_another_result() -> None:
+    name = "[2/3] COPY . /x"
+    assert lines(Reason("parent", "", name, name)) == [f"it stands on another result of {name}"]
