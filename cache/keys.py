@@ -31,8 +31,8 @@ def image_key(op: ImageSource) -> Key:
 def exec_record(op: Exec, inputs: Sequence[Digest], taken: Sequence[str | None]) -> dict[str, Any]:
     """``taken``: for each mount the digest of what it binds; empty where its input's key says it.
 
-    What programs read and act by counts: ulimits and the size of /dev/shm, too. Limits of memory, CPU and tasks
-    decide how fast a step ends, and whether it does, so they are left out (BuildKit's keys draw the same line).
+    What programs read and act by counts, so ulimits and the size of /dev/shm do. Limits of memory, CPU and
+    tasks decide how fast a step ends, and whether it does: they are left out, as BuildKit leaves them.
     """
     return {
         "op": "exec",
