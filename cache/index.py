@@ -80,6 +80,8 @@ class CacheIndex:
 
         now = time.time()
         record = json.dumps(hidden(key.record, "hidden:"))
+        # What was to go (buildkit_py.engine.garbage) is needed again.
+        self._db.run("DELETE FROM doomed WHERE snapshot = ?", (snapshot,))
         self._db.run(
             "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
             (key.digest, snapshot, name, step, record, now if created is None else created, now),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from buildkit_py.cli import report, sizes, values
 from buildkit_py.cli.command import Args, Command, flag, option
-from buildkit_py.cli.prune import confirmed
+from buildkit_py.cli.prune import confirmed, show_space
 from buildkit_py.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def show(pruned: Pruned, *, dry_run: bool) -> None:
     rows = [(sizes.short(i.id), i.kind, sizes.size(i.size), sizes.age(i.used), i.name) for i in pruned.items]
     if rows:
         report.table([["ID", "TYPE", "SIZE", "LAST USED", "STEP"], *map(list, rows)])
-    print("Would reclaim:" if dry_run else "Total reclaimed space:", sizes.size(pruned.freed))
+    show_space(pruned, dry_run=dry_run)
 
 
 COMMAND = Command(

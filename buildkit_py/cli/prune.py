@@ -66,6 +66,14 @@ def show(pruned: Pruned, *, dry_run: bool) -> None:
     ):
         if names:
             print(f"{verb} {title}:", *names, "", sep="\n")
+    show_space(pruned, dry_run=dry_run)
+
+
+def show_space(pruned: Pruned, *, dry_run: bool) -> None:
+    if pruned.left:
+        print(
+            "Other commands use the store: images, cache mounts and sources were left alone", file=sys.stderr
+        )
     print("Would reclaim:" if dry_run else "Total reclaimed space:", sizes.size(pruned.freed))
 
 

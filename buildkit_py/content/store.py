@@ -115,6 +115,17 @@ class ContentStore:
     def has(self, digest: Digest) -> bool:
         return os.path.exists(self.path(digest))
 
+    def hold(self, digest: Digest) -> bool:
+        """As has(), for who means to use the blob before a row names it: delete_old() spares it then."""
+        path = self.path(digest)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return os.path.exists(path)
+        return True
+
     def size(self, digest: Digest) -> int:
         """In bytes. Raises NotFoundError."""
         try:
@@ -142,7 +153,7 @@ class ContentStore:
 
     def write(self, data: bytes) -> Digest:
         digest = of_bytes(data)
-        if not self.has(digest) or self.size(digest) != len(data):
+        if not self.hold(digest) or self.size(digest) != len(data):
             with self.writer() as writer:
                 writer.write(data)
                 writer.commit()
@@ -160,6 +171,22 @@ class ContentStore:
         except FileNotFoundError:
             return 0
         return size
+
+    def delete_old(self, digest: Digest, before: float) -> int:
+        """As delete(), but not where somebody held the blob or wrote it since ``before`` (seconds since
+        the epoch): it is taken aside first, so that who asks meanwhile finds none, and writes it again."""
+        path, aside = self.path(digest), os.path.join(self._staging, os.urandom(12).hex())
+        os.makedirs(self._staging, mode=0o700, exist_ok=True)
+        try:
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return 0
+        st = os.stat(aside)
+        if st.st_mtime >= before:
+            os.rename(aside, path)
+            return 0
+        os.unlink(aside)
+        return st.st_size
 
     def digests(self) -> Iterator[Digest]:
         """Every blob, in no order."""

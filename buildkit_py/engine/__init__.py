@@ -409,15 +409,18 @@ class Engine:
 
         return check(self, mend=mend)
 
-    # The store's lock: everything that reads or adds takes it shared, a prune alone.
+    # The store's lock: everything that reads or adds takes it shared, a prune alone (engine/garbage.py).
 
     def share(self) -> None:
         """Keep a prune of another process from taking what this one uses. Held until the process ends."""
-        if self._lock < 0:
-            self._lock = os.open(
-                os.path.join(self.root, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
+        path = os.path.join(self.root, "lock")
+        while self._lock < 0:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if is_named(fd, path):
+                self._lock = fd
+            else:
+                os.close(fd)
 
     def unshare(self) -> None:
         """All that this process uses is named by a row by now."""
@@ -447,6 +450,14 @@ class Engine:
         if "sources" in self.__dict__:
             self.sources.close()
         self.unshare()
+
+
+def is_named(fd: int, path: str) -> bool:
+    """Whether a path still names the open file: between open(2) and flock(2) it may have been renamed."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def stop_tickers() -> None:

@@ -275,6 +275,7 @@ class Build:
 
     def prepare(self, context: BuildContext) -> None:
         """The first step is about to run."""
+        self.engine.index.note_uses()  # so that a collection meanwhile takes other things first
         if named_network(self.request):
             from buildkit_py.engine import networking
             from buildkit_py.worker.network import JoinedNetwork

@@ -2,19 +2,20 @@
 then.
 
 Roots are images, containers and cache records; a snapshot or blob that no root leads to is removed. The
-store's lock is held alone meanwhile, so no build loses what it just found.
+store's lock is held alone meanwhile, so no build loses what it just found; where that can't be had,
+buildkit_py.engine.garbage does with less.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from typing import TYPE_CHECKING
 
 from buildkit_py import digest as digests
-from buildkit_py.cache.eviction import Item, Rule, choose
-from buildkit_py.digest import ChainID, SnapshotID
+from buildkit_py.cache.eviction import KINDS, Item, Rule, choose
+from buildkit_py.digest import ChainID, Digest, SnapshotID
+from buildkit_py.engine.garbage import Alone
 from buildkit_py.engine.inventory import inventory, remove
 from buildkit_py.engine.leftovers import remove_leftovers
 from buildkit_py.errors import PybuildError
@@ -32,6 +33,8 @@ class Pruned(NamedTuple):
     items: tuple[Item, ...] = ()
     freed: int = 0
     """In a dry run what of the cache would be freed."""
+    left: bool = False
+    """Others use the store, so all but steps was left alone."""
 
 
 class PruneRequest(NamedTuple):
@@ -46,9 +49,27 @@ class PruneRequest(NamedTuple):
 
 
 def prune(engine: Engine, request: PruneRequest) -> Pruned:
+    """Where others use the store, steps and blobs go once those that use it now have ended, and images and
+    the rest of the cache if nobody uses it then."""
     engine.enter()
-    with Alone(engine):
+    if request.dry_run:
+        engine.share()
         return _prune(engine, request)
+    alone = Alone(engine)
+    if alone.try_to_be():
+        with alone:
+            return _prune(engine, request)
+    from buildkit_py.engine import garbage
+
+    containers = _containers(engine, request)
+    garbage.sweep_marked(engine, wait=True)
+    steps = garbage.mark(engine, request.rules, wait=True)
+    freed = garbage.sweep_marked(engine, wait=True)
+    if not alone.try_to_be():
+        return Pruned(containers, items=steps, freed=freed, left=True)
+    with alone:
+        rest = _prune(engine, request)
+    return Pruned(containers, rest.images, (*steps, *rest.items), freed + rest.freed)
 
 
 def try_prune(engine: Engine, request: PruneRequest) -> Pruned | None:
@@ -68,29 +89,6 @@ def _prune(engine: Engine, request: PruneRequest) -> Pruned:
     if not request.dry_run:
         freed = sum(remove(engine, item) for item in items) + sweep(engine)
     return Pruned(containers, images, tuple(items), freed)
-
-
-class Alone:
-    """Hold the store's lock alone: wait for builds and pulls that are under way."""
-
-    def __init__(self, engine: Engine) -> None:
-        engine.share()
-        self._fd = engine.lock_fd
-
-    def try_to_be(self) -> bool:
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            # flock(2): the lock that we had may be gone.
-            fcntl.flock(self._fd, fcntl.LOCK_SH)
-            return False
-        return True
-
-    def __enter__(self) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        fcntl.flock(self._fd, fcntl.LOCK_SH)
 
 
 def _containers(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
@@ -137,10 +135,18 @@ def _items(engine: Engine, request: PruneRequest) -> tuple[list[Item], int]:
     )
 
 
+def forget_steps(engine: Engine, rules: tuple[Rule, ...]) -> tuple[Item, ...]:
+    """What of the cache goes where others use the store: results of steps. Their files stay."""
+    kind = KINDS[0]
+    of_steps = tuple(r._replace(kinds=(kind,)) for r in rules if not r.kinds or kind in r.kinds)
+    items, _ = _items(engine, PruneRequest(rules=of_steps))
+    for item in items:
+        remove(engine, item)
+    return tuple(items)
+
+
 def sweep(engine: Engine) -> int:
     """Remove what no root leads to; return the bytes freed. The store's lock must be held alone."""
-    from buildkit_py.source.http import kept
-
     freed = 0
     keep = kept_snapshots(engine)
     for usage in sorted(engine.snapshots.usage(), key=lambda u: u.created, reverse=True):
@@ -149,11 +155,15 @@ def sweep(engine: Engine) -> int:
     freed += remove_leftovers(engine)
     engine.snapshots.collect_trash()
     freed += engine.containers.collect_trash() + engine.volumes.collect_trash()
+    return freed + sum(engine.content.delete(blob) for blob in unnamed_blobs(engine))
+
+
+def unnamed_blobs(engine: Engine) -> list[Digest]:
+    """The blobs that no image and no file by HTTP is made of."""
+    from buildkit_py.source.http import kept
+
     named = engine.images.referenced() | {digest for digest, _ in kept(engine.db)}
-    for blob in list(engine.content.digests()):
-        if blob not in named:
-            freed += engine.content.delete(blob)
-    return freed
+    return [blob for blob in engine.content.digests() if blob not in named]
 
 
 def kept_snapshots(engine: Engine) -> set[SnapshotID]:

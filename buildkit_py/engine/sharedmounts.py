@@ -169,7 +169,7 @@ def unpack(engine: Engine, backend: Backend, layer: SharedLayer, path: str, fold
     """Fill the folder of a new cache mount. Raises PybuildError; the folder is empty then."""
     from buildkit_py.source.arrival import Arrival
 
-    if engine.content.has(layer.blob.digest):
+    if engine.content.hold(layer.blob.digest):
         unpack_stored(engine, layer, path, folder)
         return
     arrival = Arrival(engine.content, layer.blob.digest, layer.blob.size)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from buildkit_py import digest as digests
 from buildkit_py.digest import ChainID, DiffID, Digest, SnapshotID
+from buildkit_py.engine.garbage import Alone
 from buildkit_py.engine.leftovers import leftovers
-from buildkit_py.engine.prune import Alone
 from buildkit_py.errors import PybuildError
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.tuples import NamedTuple

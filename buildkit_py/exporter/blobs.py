@@ -86,7 +86,7 @@ def write_blob(
     ``force``: a layer without a blob that came from outside is compressed again from the blob that it has.
     Raises NotFoundError where the layer is nowhere any more, StoreError where it is damaged.
     """
-    if layer.blob is not None and stores.content.has(layer.blob.digest):
+    if layer.blob is not None and stores.content.hold(layer.blob.digest):
         return _write_stored(layer.blob, stores, write)
     snapshot = stores.snapshots.by_chain_id(layer.chain_id)
     if snapshot is not None and not snapshot.startswith(FOREIGN):

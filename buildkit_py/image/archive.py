@@ -81,7 +81,7 @@ class TarArchive:
             while data := reader.read(_CHUNK):
                 writer.write(data)
             digest = writer.digest()
-            if not self._content.has(digest) or self._content.size(digest) != writer.size:
+            if not self._content.hold(digest) or self._content.size(digest) != writer.size:
                 self._brought.add(writer.commit())
             return Stored(digest, writer.size)
 
@@ -130,7 +130,7 @@ class DirectoryArchive:
             except OSError:
                 return None
             digest = writer.digest()
-            if not self._content.has(digest) or self._content.size(digest) != writer.size:
+            if not self._content.hold(digest) or self._content.size(digest) != writer.size:
                 self._brought.add(writer.commit())
             return Stored(digest, writer.size)
 
@@ -177,7 +177,7 @@ def require(archive: Archive, content: ContentStore, digest: str, size: int | No
     """See to it that a blob of an OCI layout is in the content store. Raises ImageError."""
     if not is_valid(digest):
         raise ImageError(f"not a sha256 digest: {digest[:100]!r}")
-    if not content.has(Digest(digest)):
+    if not content.hold(Digest(digest)):
         stored = archive.find(f"blobs/sha256/{digest[7:]}")
         if stored is None:
             raise ImageError(f"the archive lacks the blob {digest}")
@@ -190,7 +190,7 @@ def require(archive: Archive, content: ContentStore, digest: str, size: int | No
 def has_blob(archive: Archive, content: ContentStore, digest: str) -> bool:
     """Whether a blob can be had: indexes name images of platforms that an archive may leave out."""
     return is_valid(digest) and (
-        content.has(Digest(digest)) or archive.find(f"blobs/sha256/{digest[7:]}") is not None
+        content.hold(Digest(digest)) or archive.find(f"blobs/sha256/{digest[7:]}") is not None
     )
 
 

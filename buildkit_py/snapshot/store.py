@@ -41,6 +41,7 @@ CREATE TABLE IF NOT EXISTS snapshots (
     id TEXT PRIMARY KEY, parent TEXT, layer TEXT NOT NULL, chain_id TEXT, depth INTEGER NOT NULL,
     created REAL NOT NULL, used REAL NOT NULL
 );
+CREATE TABLE IF NOT EXISTS doomed (snapshot TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS snapshots_parent ON snapshots (parent);
 CREATE INDEX IF NOT EXISTS snapshots_layer ON snapshots (layer);
 CREATE INDEX IF NOT EXISTS snapshots_chain ON snapshots (chain_id)
@@ -255,14 +256,23 @@ class SnapshotStore:
         return row is not None and (not self._mode or row[0] == self._mode)
 
     def by_chain_id(self, chain: ChainID) -> SnapshotID | None:
-        for snapshot, mode in self._db.all(
-            "SELECT s.id, l.mode FROM snapshots s JOIN layers l ON l.id = s.layer WHERE s.chain_id = ?"
-            " ORDER BY s.created",
+        """The snapshot with this stack of layers. One that is doomed is needed again from now on."""
+        for snapshot, mode, doomed in self._db.all(
+            "SELECT s.id, l.mode, d.snapshot FROM snapshots s JOIN layers l ON l.id = s.layer"
+            " LEFT JOIN doomed d ON d.snapshot = s.id WHERE s.chain_id = ? ORDER BY s.created",
             (chain,),
         ):
-            if not self._mode or mode == self._mode:
+            if self._mode and mode != self._mode:
+                continue
+            if doomed is None or self._spare(snapshot):
                 return SnapshotID(snapshot)
         return None
+
+    def _spare(self, id: str) -> bool:
+        """Whether the snapshot is still there; it is no longer doomed then."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM doomed WHERE snapshot = ?", (id,))
+            return self._db.one("SELECT 1 FROM snapshots WHERE id = ?", (id,)) is not None
 
     def chain(self, id: SnapshotID | None) -> tuple[LayerInfo, ...]:
         """The layers of a snapshot, lowest first. Raises NotFoundError."""
@@ -338,27 +348,75 @@ class SnapshotStore:
     def remove(self, id: SnapshotID) -> int:
         """Forget a snapshot; its layer goes to the trash when no other one uses it. Returns the bytes
         that frees. Raises StoreError while other snapshots stand on it."""
-        row = self._db.one(
-            "SELECT s.layer, l.mode FROM snapshots s JOIN layers l ON l.id = s.layer WHERE s.id = ?", (id,)
-        )
+        row = self._db.one("SELECT layer FROM snapshots WHERE id = ?", (id,))
         if row is None:
             return 0
-        layer, mode = row
-        size, _ = self.measure(layer)
+        self.measure(row[0])
         with self._db.transaction():
             if self._db.one("SELECT 1 FROM snapshots WHERE parent = ?", (id,)):
                 raise StoreError(f"snapshot {id} has others standing on it")
-            self._db.run("DELETE FROM snapshots WHERE id = ?", (id,))
-            last = self._db.one("SELECT 1 FROM snapshots WHERE layer = ?", (layer,)) is None
-            if last:
-                self._db.run("DELETE FROM layers WHERE id = ?", (layer,))
+            gone = self._remove_rows(id)
+        return self._discard_removed(id, gone)
+
+    def _remove_rows(self, id: SnapshotID) -> tuple[str, str, int, bool] | None:
+        """(layer, mode, size, whether no other snapshot has it); within a transaction."""
+        row = self._db.one(
+            "SELECT l.id, l.mode, l.size FROM snapshots s JOIN layers l ON l.id = s.layer WHERE s.id = ?",
+            (id,),
+        )
+        self._db.run("DELETE FROM snapshots WHERE id = ?", (id,))
+        if row is None:
+            return None
+        last = self._db.one("SELECT 1 FROM snapshots WHERE layer = ?", (row[0],)) is None
+        if last:
+            self._db.run("DELETE FROM layers WHERE id = ?", (row[0],))
+        return row[0], row[1], row[2] or 0, last
+
+    def _discard_removed(self, id: SnapshotID, gone: tuple[str, str, int, bool] | None) -> int:
         self._layers.pop(id, None)
+        if gone is None:
+            return 0
+        layer, mode, size, last = gone
         directory = f"{self._root}/{mode}"
         staging.discard(f"{directory}/squash-{id}", self._trash)
         if not last:
             return 0
         staging.discard(f"{directory}/{layer}", self._trash)
         return size
+
+    # removing beside builds (buildkit_py.engine.garbage)
+
+    def doom(self, ids: Iterable[SnapshotID]) -> None:
+        """Mark what no root leads to now, in place of an earlier marking."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM doomed")
+            for id in ids:
+                self._db.run("INSERT INTO doomed VALUES (?)", (id,))
+
+    def doomed(self) -> list[SnapshotID]:
+        """The marked ones, those that stand on others first."""
+        rows = self._db.all(
+            "SELECT s.id FROM doomed d JOIN snapshots s ON s.id = d.snapshot ORDER BY s.depth DESC"
+        )
+        return [SnapshotID(row[0]) for row in rows]
+
+    def remove_doomed(self, id: SnapshotID) -> int:
+        """As remove(); 0 where the snapshot is no longer doomed, or something stands on it."""
+        row = self._db.one("SELECT layer FROM snapshots WHERE id = ?", (id,))
+        if row is not None:
+            self.measure(row[0])  # not within the transaction: it walks through the files
+        with self._db.transaction():
+            if self._db.one("SELECT 1 FROM doomed WHERE snapshot = ?", (id,)) is None:
+                return 0
+            if self._db.one("SELECT 1 FROM snapshots WHERE parent = ?", (id,)) is not None:
+                return 0
+            gone = self._remove_rows(id)
+        return self._discard_removed(id, gone)
+
+    def collect_dead(self) -> None:
+        """Delete what was removed and what dead processes were writing; what lives beside it stays."""
+        staging.sweep(self._root, MODES, self._trash)
+        self._empty_trash()
 
     # checking, with the store's lock held alone
 

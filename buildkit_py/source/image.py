@@ -192,7 +192,7 @@ class ImageSources:
 
     def ensure_blob(self, blob: LayerBlob) -> bool:
         """Have a blob in the content store, from a registry where it is missing; False where none has it."""
-        if self._content.has(blob.digest) and self._content.size(blob.digest) == blob.size:
+        if self._content.hold(blob.digest) and self._content.size(blob.digest) == blob.size:
             return True
         try:
             with self._content.writer(hashing=False) as writer:
@@ -303,7 +303,7 @@ class ImageSources:
         return parent
 
     def _is_here(self, blob: LayerBlob) -> bool:
-        return self._content.has(blob.digest) and self._content.size(blob.digest) == blob.size
+        return self._content.hold(blob.digest) and self._content.size(blob.digest) == blob.size
 
     def _unpack_one(
         self, layer: Layer, parent: SnapshotID | None, arrival: Arrival | None, emit: Emit, vertex: str

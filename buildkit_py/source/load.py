@@ -206,7 +206,7 @@ class _Loader:
     def _docker_layer(self, diff_id: DiffID, path: str) -> None:
         """Verify a layer and keep it compressed: as it is, or by us."""
         known = self._images.layer_blob(diff_id, (media.OCI_LAYER_GZIP, media.OCI_LAYER_ZSTD))
-        if known is not None and self._content.has(known.digest):
+        if known is not None and self._content.hold(known.digest):
             return
         stored = self._source.find(path)
         if stored is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -90,19 +92,40 @@ def test_a_build_collects_what_is_too_much(pybuild: Pybuild) -> None:
     pybuild.check_store()
 
 
-def test_nothing_is_collected_where_another_build_runs(me: Pybuild) -> None:
-    policy(me, ALL)
-    context = me.context({"Dockerfile": "FROM busybox\nRUN echo started; sleep 100\n"}, "sleeper")
-    with me.start("build", "--progress=plain", context) as process:
+@contextmanager
+def sleeper(pybuild: Pybuild, name: str) -> Iterator[None]:
+    """A build that runs until it is left, and must not notice that others are collecting."""
+    text = f"FROM busybox\nRUN echo {name} > /f\nRUN echo started; sleep 100\n"
+    with pybuild.start("build", "--progress=plain", pybuild.context({"Dockerfile": text}, name)) as process:
         assert process.stderr is not None
         assert any(" started" in line for line in process.stderr)
-        for name in ("a", "b", "c", "d"):
-            copy(me, name)
-        assert kept(me) == ["a", "b", "c", "d"]
+        yield
+        assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
-    copy(me, "e")
-    assert kept(me) == ["c", "d", "e"]
+
+
+def test_builds_that_always_overlap_are_no_hindrance(pybuild: Pybuild) -> None:
+    """A step is forgotten at once; its files go when the builds have ended that may have found it."""
+    policy(pybuild, ALL)
+
+    def on_disk() -> list[str]:
+        return sorted(p.name for p in (pybuild.store / "snapshots").glob("*/*/fs/?") if p.name in "abcdex")
+
+    with ExitStack() as second:
+        with sleeper(pybuild, "first"):
+            for name in ("a", "b", "c", "d"):
+                copy(pybuild, name)
+            assert kept(pybuild) == ["b", "c", "d"]
+            assert on_disk() == ["a", "b", "c", "d"]
+            second.enter_context(sleeper(pybuild, "second"))
+        copy(pybuild, "e")
+        assert kept(pybuild) == ["c", "d", "e"]
+        assert on_disk() == ["b", "c", "d", "e"]
+    copy(pybuild, "x")
+    assert kept(pybuild) == ["d", "e", "x"]
+    assert on_disk() == ["d", "e", "x"]
+    pybuild.check_store()
 
 
 def test_a_wrong_policy_is_told_and_no_build_fails(me: Pybuild) -> None:

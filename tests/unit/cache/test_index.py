@@ -19,7 +19,7 @@ KEY = keys.key_of({"op": "exec", "args": ["make"]})
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
     database = Database(str(tmp_path / "index.db"))
-    database.ensure("CREATE TABLE IF NOT EXISTS snapshots (id TEXT PRIMARY KEY)")
+    database.ensure("CREATE TABLE snapshots (id TEXT PRIMARY KEY); CREATE TABLE doomed (snapshot TEXT)")
     yield database
     database.close()
 

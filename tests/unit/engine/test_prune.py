@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from buildkit_py.cache import keys
 from buildkit_py.cache.eviction import Rule
-from buildkit_py.digest import DiffID
+from buildkit_py.digest import ChainID, DiffID
+from buildkit_py.engine.garbage import mark, sweep_marked
 from buildkit_py.engine.prune import Pruned, PruneRequest, kept_snapshots, prune, try_prune
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.runtime.container import lock
@@ -138,3 +141,114 @@ def test_a_shared_store_is_left_alone(store: Store) -> None:
     other.close()
     pruned = try_prune(store, PruneRequest(rules=(Rule(),)))
     assert pruned is not None and names(pruned) == ["RUN x"]
+
+
+class Other(Store):
+    """Another process, as far as locks go."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.root)
+        self.enter()
+        self.share()
+
+    def close(self) -> None:
+        super().close()
+        self.snapshots.close()
+        self.db.close()
+
+
+def left(store: Store) -> set[str]:
+    return {usage.snapshot for usage in store.snapshots.usage()}
+
+
+ANY = (Rule(),)
+
+
+def test_beside_a_build_what_it_may_use_stays(store: Store) -> None:
+    """A result is forgotten at once, its files go when those that may have found it have ended."""
+    base = store.layer()
+    store.keep(base, "RUN base")
+    old = Other(store)
+    store.share()
+    assert [item.name for item in mark(store, ANY, wait=False)] == ["RUN base"]
+    store.close()
+    assert old.index.made(keys.key_of({"step": "RUN base"}).digest) is None
+    later = Other(store)
+    later.keep(later.layer(), "RUN later")
+    assert sweep_marked(later, wait=False) == 0
+    assert base in left(later) and os.path.isdir(old.snapshots.layers(base)[0])
+    assert mark(later, ANY, wait=False) == (), "something is marked already"
+    old.close()
+    assert sweep_marked(later, wait=False) > 0
+    assert base not in left(later) and len(left(later)) == 1
+    assert not Path(store.root, "lock.old").exists()
+    later.close()
+
+
+def test_what_is_needed_again_is_spared(store: Store) -> None:
+    found, named, below, gone = (store.layer(None, DiffID("sha256:" + digit * 64)) for digit in "1234")
+    for snapshot in (found, named, below, gone):
+        store.keep(snapshot, f"RUN {snapshot}")
+    old = Other(store)
+    store.share()
+    mark(store, ANY, wait=False)
+    old.keep(named, "RUN again")
+    above = old.layer(below)
+    old.keep(above, "RUN above")
+    store.close()
+    later = Other(store)
+    assert later.snapshots.by_chain_id(ChainID("sha256:" + "1" * 64)) == found
+    old.close()
+    sweep_marked(later, wait=False)
+    assert left(later) == {found, named, below, above}
+    # No root leads to what was found, so the next marking takes it.
+    later.close()
+    last = Other(store)
+    last.snapshots.by_chain_id(ChainID("sha256:" + "1" * 64))
+    prune(last, PruneRequest())
+    assert left(last) == {named, below, above}
+    last.close()
+
+
+def test_blobs_that_nobody_held(store: Store) -> None:
+    blobs = [store.content.write(name.encode()) for name in ("old", "held", "young")]
+    for blob in blobs:
+        os.utime(store.content.path(blob), (1, 1))
+    store.share()
+    mark(store, (), wait=True)
+    store.close()
+    later = Other(store)
+    assert later.content.hold(blobs[1])
+    later.content.write(b"young")
+    sweep_marked(later, wait=False)
+    assert set(later.content.digests()) == set(blobs[1:])
+    later.close()
+
+
+def test_a_prune_beside_a_build_waits_for_those_before_it_alone(store: Store) -> None:
+    store.keep(store.layer(), "RUN x")
+    earlier = Other(store)
+    answers: list[Pruned] = []
+    pruning = threading.Thread(target=lambda: answers.append(prune(store, PruneRequest(rules=ANY))))
+    pruning.start()
+    while not Path(store.root, "lock.old").exists():
+        os.sched_yield()
+    later = Other(store)
+    assert left(later) and not answers
+    earlier.close()
+    pruning.join(30)
+    assert names(answers[0]) == ["RUN x"] and answers[0].left and answers[0].freed > 0
+    assert left(later) == set()
+    later.close()
+
+
+def test_a_killed_collector_leaves_its_work_to_the_next(store: Store) -> None:
+    store.keep(store.layer(), "RUN x")
+    stray = store.layer()
+    store.share()
+    mark(store, ANY, wait=False)
+    store.close()
+    # Killed: the marks are there, and nobody holds the old lock.
+    pruned = prune(store, PruneRequest(rules=ANY))
+    assert left(store) == set() and pruned.freed > 0 and stray not in left(store)
+    assert store.snapshots.doomed() == [] and not Path(store.root, "lock.old").exists()
