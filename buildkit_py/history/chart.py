@@ -45,15 +45,12 @@ def _bar(step: Step, begin: float, end: float, scale: float, row: int, numbers: 
     width = max(seconds * scale, 2.0)
     label = _cut(step.text, int(width / LETTER) - 1)
     title = _text(f"{step.name} ({duration(seconds)})")
+    at = f'class="on" x="{x + 4:.1f}" y="{row * ROW + 17}"'
+    words = f'<text {at} pointer-events="none">{_text(label)}</text>' if label else ""
     return (
         f'<a href="#step-{numbers[step.digest]}"><rect class="bar {_text(step.state)}" x="{x:.1f}"'
         f' y="{row * ROW + 3}" width="{width:.1f}" height="{ROW - 6}" rx="3"><title>{title}</title></rect>'
-        + (
-            f'<text x="{x + 4:.1f}" y="{row * ROW + 17}" pointer-events="none">{_text(label)}</text>'
-            if label
-            else ""
-        )
-        + "</a>"
+        f"{words}</a>"
     )
 
 

@@ -67,12 +67,19 @@ def _page(build: Build, reasons: Sequence[Explanation], read_log: ReadLog) -> It
         yield '<h2>Timeline</h2>\n<div class="chart">'
         yield chart.timeline(build, timed, _number(build))
         yield "</div>\n"
+        yield from _legend(build.steps)
     if build.work:
         yield '<h2>Graph</h2>\n<div class="chart">'
         yield chart.graph(build.work, _number(build))
         yield "</div>\n"
     yield from _steps(build, {e.step.digest: e for e in reasons}, read_log)
     yield f"<script>{script}</script>\n</body>\n</html>\n"
+
+
+def _legend(steps: Sequence[Step]) -> Iterator[str]:
+    yield '<p class="legend">'
+    yield from (f'<span class="{text(s)}">{text(s)}</span>' for s in sorted({s.state for s in steps}))
+    yield "</p>\n"
 
 
 def _part(name: str) -> str:
@@ -98,12 +105,12 @@ def text(value: object) -> str:
 def _head(build: Build) -> Iterator[str]:
     work = build.work
     cached = sum(step.state == "cached" for step in work)
-    yield f'<h1><span class="name">{text(build.name)}</span></h1>\n'
-    yield f'<p><span class="state {text(build.status)}">{text(build.status)}</span>'
-    yield f" {len(work)} steps, {cached} cached"
+    yield f'<header><h1>{text(build.name)}</h1><p class="{text(build.status)}">'
+    yield f'<span class="state">{text(build.status)}</span></p>'
+    yield f"<p>{len(work)} steps, {cached} cached"
     if build.completed:
         yield f", in {duration(build.seconds)}"
-    yield "</p>\n<dl>\n"
+    yield "</p></header>\n<dl>\n"
     rows = [
         ("Build", build.id),
         ("Started", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(build.started))),
@@ -133,11 +140,15 @@ def _steps(build: Build, reasons: dict[str, Explanation], read_log: ReadLog) -> 
     for number, step in enumerate(build.steps, 1):
         log = read_log(step)
         opened = " open" if step.state in ("failed", "running") else ""
-        yield f'<details class="step" id="step-{number}" data-state="{text(step.state)}"{opened}>\n'
-        yield f'<summary><span class="state {text(step.state)}">{text(step.state)}</span>'
+        state, why = text(step.state), reasons.get(step.digest)
+        yield f'<details class="step {state}" id="step-{number}" data-state="{state}"{opened}>\n'
+        yield f'<summary><span class="state">{state}</span>'
         yield f'<span class="name">{text(step.name)}</span>'
-        yield f'<span class="time">{duration(step.seconds)}</span></summary>\n<div>\n'
-        yield from _details(build, step, reasons.get(step.digest), log)
+        yield f'<span class="time">{duration(step.seconds)}</span>'
+        if why is not None:
+            yield f'<span class="why">{text("; ".join(lines(r)[0] for r in why.reasons))}</span>'
+        yield "</summary>\n<div>\n"
+        yield from _details(build, step, why, log)
         yield "</div>\n</details>\n"
 
 

@@ -63,6 +63,7 @@ def test_a_build(pybuild: Pybuild, tmp_path: Path) -> None:
     assert len(page.all("path", "edge")) == 7
     assert [a for a in page.all("rect", "bar") if "ran" in a["class"].split()]
     assert len([a for a in page.all("rect", "box") if "cached" in a["class"].split()]) == 2
+    assert page.text.count("ARG MODE changed") == 2, "beside the step's name, and with it open"
     for said in (
         "app",
         "completed",
