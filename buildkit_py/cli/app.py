@@ -119,7 +119,9 @@ def parse(argv: list[str]) -> tuple[Command, Args] | None:
     Raises UsageError for a wrong command line, with click's suggestion as the hint.
     """
     try:
-        result = root().main(argv or ["--help"], prog_name="pybuild", standalone_mode=False)
+        result = root().main(
+            table.lengthened(argv) if argv else ["--help"], prog_name="pybuild", standalone_mode=False
+        )
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
         return None

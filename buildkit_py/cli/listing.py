@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from buildkit_py.cli import report, template
 from buildkit_py.errors import UsageError
 
 
 def show(
-    rows: Sequence[Mapping[str, str]], headings: Mapping[str, str], form: str, columns: Sequence[str]
+    rows: Sequence[Mapping[str, Any]], headings: Mapping[str, Any], form: str, columns: Sequence[str]
 ) -> None:
-    """``headings``: by field, of all fields; ``columns``: the fields of the plain table."""
+    """``headings``: by field, of all fields; a field that is a function is called by templates alone.
+    ``columns``: the fields of the plain table."""
     if form in ("", "table"):
         report.table([[headings[c] for c in columns], *([row[c] for c in columns] for row in rows)])
     elif form == "json":

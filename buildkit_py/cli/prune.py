@@ -5,31 +5,50 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from buildkit_py.cli import sizes
-from buildkit_py.cli.command import Args, Command, flag
+from buildkit_py.cli import listing, sizes, values
+from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
 
 if TYPE_CHECKING:
     from buildkit_py.engine.prune import Pruned, PruneRequest
 
 
+FILTERS = option(
+    "--filter", name="filters", multiple=True, metavar="NAME=VALUE", help="until=, label= or label!="
+)
+
+
 def run(args: Args) -> int:
     from buildkit_py.cache.eviction import Rule
-    from buildkit_py.engine.prune import PruneRequest
 
     everything = args.flag("all")
     what = ["containers that have ended", "images without a name"]
     if everything:
         what[1] = "images that no container uses"
         what.append("the whole build cache")
-    request = PruneRequest(
+    if args.flag("volumes"):
+        what.append("anonymous volumes that no container has")
+    request = selected(args)._replace(
         containers=True,
         images=True,
         all_images=everything,
-        rules=(Rule(all=True),) if everything else (),
+        rules=(Rule(all=True),) if everything and not args.texts("filters") else (),
+        volumes=args.flag("volumes"),
         dry_run=args.flag("dry_run"),
     )
     return perform(request, what, force=args.flag("force"))
+
+
+def selected(args: Args) -> PruneRequest:
+    """What ``--filter`` says. Raises UsageError."""
+    from buildkit_py.engine.prune import PruneRequest
+
+    wanted = listing.filters(args.texts("filters"), ("until", "label", "label!"))
+    return PruneRequest(
+        until=min((values.moment(text, "--filter until") for text in wanted["until"]), default=0.0),
+        labels=tuple(wanted["label"]),
+        not_labels=tuple(wanted["label!"]),
+    )
 
 
 def perform(request: PruneRequest, what: list[str], *, force: bool) -> int:
@@ -62,6 +81,7 @@ def show(pruned: Pruned, *, dry_run: bool) -> None:
     for title, names in (
         ("containers", pruned.containers),
         ("images", pruned.images),
+        ("volumes", pruned.volumes),
         ("from the cache", tuple(item.name for item in pruned.items)),
     ):
         if names:
@@ -83,8 +103,10 @@ COMMAND = Command(
     "store nothing else needs.",
     (
         flag("-a", "--all", help="Every image that no container uses, and the whole build cache too"),
+        FILTERS,
         flag("-f", "--force", help="Don't ask"),
         flag("--dry-run", help="Only say what would go"),
+        flag("--volumes", help="Anonymous volumes that no container has, too"),
     ),
     run,
 )

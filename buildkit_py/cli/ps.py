@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
-from buildkit_py.cli import listing, sizes
+from buildkit_py.cli import listing, sizes, values
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.network import description as networks
 from buildkit_py.network import record
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from buildkit_py.engine import Engine
     from buildkit_py.runtime.config import Config
     from buildkit_py.runtime.container import Container
     from buildkit_py.runtime.state import State
 
-HEADINGS = {
+HEADINGS: dict[str, str | Callable[[str], str]] = {
     "ID": "CONTAINER ID",
     "Image": "IMAGE",
     "Command": "COMMAND",
@@ -28,16 +31,19 @@ HEADINGS = {
     "CreatedAt": "CREATED AT",
     "State": "STATE",
     "Labels": "LABELS",
-    "Label": "LABEL",
+    "Label": lambda key: key.rpartition(".")[2].upper().replace("-", " ").replace("_", " "),
     "Mounts": "MOUNTS",
     "Networks": "NETWORKS",
     "LocalVolumes": "LOCAL VOLUMES",
+    "Platform": "PLATFORM",
 }
 COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 FILTERS = (
     *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network"),
     *("publish", "since", "status", "volume"),
 )
+STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+HEALTHS = ("starting", "healthy", "unhealthy", "none")
 LONGEST = 19
 """Characters of a command that are shown."""
 
@@ -59,10 +65,10 @@ def run(args: Args) -> int:
     return 0
 
 
-def chosen(engine: Engine, args: Args) -> list[dict[str, str]]:
-    wanted = listing.filters(args.texts("filters"), FILTERS)
-    last = int(args.text("last") or -1) if not args.flag("latest") else 1
-    everything = args.flag("all") or last > 0 or bool(wanted["status"] or wanted["exited"])
+def chosen(engine: Engine, args: Args) -> list[dict[str, Any]]:
+    wanted = _filters(args)
+    last = 1 if args.flag("latest") else values.whole(args.text("last"), "--last") or -1
+    everything = args.flag("all") or last > 0 or bool(wanted["status"])
     rows = []
     containers = engine.containers.list()
     for container in containers:
@@ -81,12 +87,29 @@ def chosen(engine: Engine, args: Args) -> list[dict[str, str]]:
     return rows
 
 
+def _filters(args: Args) -> dict[str, list[str]]:
+    """Raises UsageError for a value that no container can have."""
+    wanted = listing.filters(args.texts("filters"), FILTERS)
+    for name, known in (("status", STATUSES), ("health", HEALTHS)):
+        for value in wanted[name]:
+            if value not in known:
+                raise UsageError(f"--filter: there is no {name} '{value}'", hint="one of " + ", ".join(known))
+    for value in wanted["exited"]:
+        values.whole(value, "--filter exited")
+    for value in wanted["name"]:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise UsageError(f"--filter: name={value} is no regular expression: {error}") from None
+    return wanted
+
+
 def fields(
     engine: Engine, container: Container, config: Config, state: State, *, whole: bool
-) -> dict[str, str]:
+) -> dict[str, Any]:
     from buildkit_py.runtime import description
 
-    command = " ".join(config.command)
+    command = " ".join(f"'{word}'" if " " in word else word for word in config.command)
     if not whole and len(command) > LONGEST + 1:
         command = command[:LONGEST] + "…"
     mounts = [m.source or m.target for m in config.mounts if m.kind != "tmpfs"]
@@ -96,16 +119,17 @@ def fields(
         "Image": config.request.image,
         "Command": f'"{command}"',
         "RunningFor": sizes.age(config.created),
-        "CreatedAt": sizes.timestamp(config.created),
+        "CreatedAt": sizes.moment(config.created),
         "Status": description.status_text(state, sizes.age),
         "State": state.status,
         "Ports": ports_text(container, state),
         "Names": container.name,
         "Size": "",
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
-        "Label": "",
+        "Label": lambda key: labels.get(key, ""),
         "Mounts": ",".join(m if whole or len(m) <= 15 else m[:14] + "…" for m in mounts),
         "Networks": ",".join(networks_of(container, config)),
+        "Platform": config.platform,
         "LocalVolumes": str(sum(m.kind == "volume" for m in config.mounts)),
     }
 
@@ -148,7 +172,7 @@ def kept(
     health = state.health or "none"
     return (
         one_of("id", any(container.id.startswith(text) for text in wanted["id"]))
-        and one_of("name", any(text.lstrip("^/").rstrip("$") in container.name for text in wanted["name"]))
+        and one_of("name", any(_matches(text, container.name) for text in wanted["name"]))
         and one_of("status", state.status in wanted["status"])
         and one_of("exited", state.status == "exited" and str(state.exit_code) in wanted["exited"])
         and one_of("health", health in wanted["health"])
@@ -160,7 +184,7 @@ def kept(
         and all(_age_of(containers, text) > container.created for text in wanted["before"])
         and all(_age_of(containers, text) < container.created for text in wanted["since"])
         and one_of("expose", any(_exposes(config, text) for text in wanted["expose"]))
-        and one_of("publish", any(text in ports_text(container, state) for text in wanted["publish"]))
+        and one_of("publish", any(_publishes(container, text) for text in wanted["publish"]))
     )
 
 
@@ -171,9 +195,36 @@ def _descends(engine: Engine, config: Config, text: str) -> bool:
     return image is not None and image.id == config.image
 
 
+def _matches(text: str, name: str) -> bool:
+    """Docker's names begin with a slash, which a filter may have or not."""
+    return bool(re.search(text, name) or re.search(text, "/" + name))
+
+
 def _exposes(config: Config, text: str) -> bool:
-    port = text if "/" in text else f"{text}/tcp"
-    return port in (config.image_config.get("ExposedPorts") or {})
+    """Whether a port is the image's, of ``--expose`` or published."""
+    from buildkit_py.runtime import description
+
+    exposed = description.exposed(config)
+    return any(port in exposed for port in _ports(text))
+
+
+def _publishes(container: Container, text: str) -> bool:
+    """By the container's port, or by this machine's."""
+    state = record.load(container.path)
+    found = {f"{n}/{p.protocol}" for p in (state.ports if state else ()) for n in (p.container, p.host)}
+    return any(port in found for port in _ports(text))
+
+
+def _ports(text: str) -> list[str]:
+    """``80``, ``53/udp``, ``8000-8010/tcp`` as single ports. Raises UsageError."""
+    numbers, _, protocol = text.partition("/")
+    first, _, last = numbers.partition("-")
+    try:
+        return [f"{n}/{protocol or 'tcp'}" for n in range(int(first), int(last or first) + 1)]
+    except ValueError:
+        raise UsageError(
+            f"--filter: '{text}' is no port", hint="for example 80, 53/udp or 8000-8010"
+        ) from None
 
 
 def _age_of(containers: list[Container], text: str) -> float:

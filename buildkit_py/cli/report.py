@@ -167,11 +167,15 @@ def _verdict(count: int) -> str:
     return f"Check complete, {count} warning{'s have' if count > 1 else ' has'} been found!"
 
 
+LEAST = 7
+"""The width of a column at least: docker's tables have ten with the spaces."""
+
+
 def table(rows: Sequence[Sequence[str]], stream: TextIO | None = None) -> None:
     """Write rows in columns, as docker's lists are: headings first, three spaces between."""
     stream = stream or sys.stdout
     rows = [[clean(cell) for cell in row] for row in rows]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    widths = [max(LEAST, *(len(row[n]) for row in rows)) for n in range(len(rows[0]))]
     for row in rows:
         line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         stream.write(line.rstrip() + "\n")

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import time
 
-_AGES = (("second", 60), ("minute", 60), ("hour", 24), ("day", 14), ("week", 9), ("month", 24), ("year", 0))
-_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2592000}
+_DAY = 86400
+_AGES = (
+    ("second", 1, 60),
+    ("minute", 60, 3600),
+    ("hour", 3600, 2 * _DAY),
+    ("day", _DAY, 14 * _DAY),
+    ("week", 7 * _DAY, 60 * _DAY),
+    ("month", 30 * _DAY, 730 * _DAY),
+    ("year", 365 * _DAY, 1 << 62),
+)
+"""A unit, its seconds, and for how many seconds it is used: docker's."""
 
 
 def size(number: int) -> str:
@@ -22,23 +31,22 @@ def age(when: float, now: float | None = None) -> str:
     """``3 hours ago``"""
     seconds = max((time.time() if now is None else now) - when, 0.0)
     if seconds < 1:
-        return "less than a second ago"
-    count = seconds
-    for unit, limit in _AGES:
-        count = seconds / _SECONDS.get(unit, 31536000)
-        if not limit or count < limit:
-            break
-    number = int(count)
-    if unit == "minute" and number == 1:
-        return "about a minute ago"
-    if unit == "hour" and number == 1:
-        return "about an hour ago"
+        return "Less than a second ago"
+    unit, length = next((unit, length) for unit, length, limit in _AGES if seconds < limit)
+    number = int(seconds / length)
+    if number == 1 and unit in ("minute", "hour"):
+        return f"About a{'n' if unit == 'hour' else ''} {unit} ago"
     return f"{number} {unit}{'s' if number != 1 else ''} ago"
 
 
 def timestamp(when: float) -> str:
     """RFC 3339 in UTC, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+
+
+def moment(when: float) -> str:
+    """As lists show it: ``2026-11-28 07:40:00 +0000 UTC``, in the local zone."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(when))
 
 
 def short(digest: str, whole: bool = False) -> str:

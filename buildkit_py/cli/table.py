@@ -49,6 +49,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("load", "Read images from an archive"),
     "import": ("import_", "Make an image of a root file system's tar"),
     "prune": ("prune", "Remove what is no longer needed"),
+    "image history": ("image_history", "Show how an image was made"),
+    "image prune": ("image_prune", "Remove images without a name"),
     "container prune": ("container_prune", "Remove all containers that don't run"),
     "volume create": ("volume_create", "Make a volume"),
     "volume ls": ("volume_ls", "List volumes"),
@@ -95,7 +97,8 @@ ALIASES: dict[str, str] = {
     "image save": "save",
     "image load": "load",
     "image import": "import",
-    "image prune": "prune",
+    "image list": "images",
+    "image remove": "rmi",
     "container run": "run",
     "container port": "port",
     "container create": "create",
@@ -107,6 +110,7 @@ ALIASES: dict[str, str] = {
     "container rm": "rm",
     "container ls": "ps",
     "container list": "ps",
+    "container remove": "rm",
     "container ps": "ps",
     "container exec": "exec",
     "container attach": "attach",
@@ -123,6 +127,8 @@ ALIASES: dict[str, str] = {
     "container logs": "logs",
     "system events": "events",
     "container inspect": "inspect",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
     "network list": "network ls",
     "network remove": "network rm",
     "builder build": "build",
@@ -141,6 +147,10 @@ PRESETS: dict[str, tuple[str, ...]] = {
 }
 """Options that a longer name stands for."""
 
+SHORT: dict[str, str] = {"history": "image history"}
+"""Docker's commands that have the names of our groups: what they are where the second word is none of the
+group's."""
+
 GROUPS: dict[str, str] = {
     "cache": "The build cache: list, measure, prune, move",
     "history": "Builds of the past: list, inspect, logs, report",
@@ -156,10 +166,19 @@ GROUPS: dict[str, str] = {
 """Names that take a second word; those without a help text are not listed."""
 
 
+def lengthened(argv: list[str]) -> list[str]:
+    """``history IMAGE`` as ``image history IMAGE``."""
+    full = SHORT.get(argv[0]) if len(argv) > 1 else None
+    if full is None or f"{argv[0]} {argv[1]}" in COMMANDS or argv[1] in ("-h", "--help"):
+        return argv
+    return [*full.split(), *argv[1:]]
+
+
 def find(argv: list[str]) -> tuple[str, list[str]] | None:
     """The full name of the subcommand at the head of ``argv``, and what follows it."""
     if not argv:
         return None
+    argv = lengthened(argv)
     name, rest = argv[0], argv[1:]
     if name in GROUPS:
         if not rest:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from buildkit_py import digest as digests
@@ -30,6 +32,7 @@ class Pruned(NamedTuple):
 
     containers: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
     items: tuple[Item, ...] = ()
     freed: int = 0
     """In a dry run what of the cache would be freed."""
@@ -43,9 +46,29 @@ class PruneRequest(NamedTuple):
     """Those without a name."""
     all_images: bool = False
     """Those that no container uses."""
+    volumes: bool = False
+    """Anonymous ones that no container has."""
     rules: tuple[Rule, ...] = ()
     """For the cache; none: it stays as it is."""
     dry_run: bool = False
+    until: float = 0.0
+    """Containers and images that were created before, in seconds since the epoch; 0: all."""
+    labels: tuple[str, ...] = ()
+    """``KEY`` or ``KEY=VALUE``: those that have them all."""
+    not_labels: tuple[str, ...] = ()
+    """Those that have none of them."""
+
+    def wants(self, created: float, labels: Mapping[str, str]) -> bool:
+        return (
+            (not self.until or created < self.until)
+            and all(_has(labels, text) for text in self.labels)
+            and not any(_has(labels, text) for text in self.not_labels)
+        )
+
+
+def _has(labels: Mapping[str, str], text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in labels and (not equals or labels[key] == value)
 
 
 def prune(engine: Engine, request: PruneRequest) -> Pruned:
@@ -84,17 +107,24 @@ def try_prune(engine: Engine, request: PruneRequest) -> Pruned | None:
 
 def _prune(engine: Engine, request: PruneRequest) -> Pruned:
     containers = _containers(engine, request)
-    images = _images(engine, request)
+    images = _images(engine, request, containers)
+    volumes, emptied = _volumes(engine, request, containers)
     items, freed = _items(engine, request)
     if not request.dry_run:
-        freed = sum(remove(engine, item) for item in items) + sweep(engine)
-    return Pruned(containers, images, tuple(items), freed)
+        freed = emptied + sum(remove(engine, item) for item in items) + sweep(engine)
+    return Pruned(containers, images, volumes, tuple(items), freed)
 
 
 def _containers(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
     if not request.containers:
         return ()
-    gone = [c for c in engine.containers.list() if not c.alive()]
+    from buildkit_py.runtime import description
+
+    gone = [
+        c
+        for c in engine.containers.list()
+        if not c.alive() and request.wants(c.created, description.labels(c.config()))
+    ]
     if request.dry_run:
         return tuple(c.id for c in gone)
     from buildkit_py.engine import containers
@@ -110,19 +140,46 @@ def _containers(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
     return tuple(removed)
 
 
-def _images(engine: Engine, request: PruneRequest) -> tuple[str, ...]:
+def _images(engine: Engine, request: PruneRequest, removed: tuple[str, ...]) -> tuple[str, ...]:
+    """``removed``: the containers that go."""
     if not (request.images or request.all_images):
         return ()
-    used = {c.image for c in engine.containers.list() if c.alive() or not request.containers}
+    # Those that went in a dry run's mind only are still listed.
+    used = {c.image for c in engine.containers.list() if c.id not in removed}
     gone = [
         image
         for image in engine.images.images()
-        if image.id not in used and (request.all_images or not image.names)
+        if image.id not in used
+        and (request.all_images or not image.names)
+        and request.wants(image.created, (image.config.get("config") or {}).get("Labels") or {})
     ]
     if not request.dry_run:
         for image in gone:
             engine.images.remove(image.id, force=True)
     return tuple(name for image in gone for name in (image.names or (image.id,)))
+
+
+def _volumes(engine: Engine, request: PruneRequest, removed: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
+    """Names, and the bytes that were freed. ``removed``: the containers that go."""
+    if not request.volumes:
+        return (), 0
+    from buildkit_py.engine.containers import users
+
+    names = {c.name for c in engine.containers.list() if c.id in removed}
+    gone, freed = [], 0
+    for volume in engine.volumes.list():
+        if not volume.anonymous or not request.wants(volume.created, volume.labels):
+            continue
+        if set(users(engine, volume.name)) - names:
+            continue
+        if not request.dry_run:
+            try:
+                freed += engine.volumes.remove(volume.name, partial(users, engine, volume.name))
+            except PybuildError:
+                # Taken, or removed, meanwhile.
+                continue
+        gone.append(volume.name)
+    return tuple(gone), freed
 
 
 def _items(engine: Engine, request: PruneRequest) -> tuple[list[Item], int]:

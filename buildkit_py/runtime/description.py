@@ -10,9 +10,9 @@ from buildkit_py.request import MountSpec
 from buildkit_py.runtime import health
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
+from buildkit_py.runtime.hostconfig import host_config
 from buildkit_py.runtime.log import FILE, stamp
 from buildkit_py.runtime.process import environment
-from buildkit_py.runtime.restart import parse
 from buildkit_py.runtime.state import State
 
 _NEVER = "0001-01-01T00:00:00Z"
@@ -21,6 +21,14 @@ _NANO = 10**9
 
 def labels(config: Config) -> dict[str, str]:
     return dict(config.image_config.get("Labels") or {}) | dict(config.request.labels)
+
+
+def exposed(config: Config) -> dict[str, dict[str, Any]]:
+    """The ports of the image's EXPOSE, of ``--expose`` and of ``-p``."""
+    asked = config.request.networking
+    ports = [*(config.image_config.get("ExposedPorts") or ()), *asked.expose]
+    ports += [f"{port.container}/{port.protocol}" for port in asked.ports]
+    return {port: {} for port in sorted(set(ports))}
 
 
 def document(container: Container, config: Config, state: State, root: str) -> dict[str, Any]:
@@ -34,39 +42,57 @@ def document(container: Container, config: Config, state: State, root: str) -> d
         "State": state_document(state),
         "Image": config.image,
         "ResolvConfPath": "",
+        "HostnamePath": "",
+        "HostsPath": "",
         "LogPath": container.part(FILE),
         "Name": "/" + config.name,
         "RestartCount": state.restarts,
         "Driver": "overlayfs",
         "Platform": config.platform.partition("/")[0],
-        "HostConfig": _host_config(config),
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": host_config(config),
         "GraphDriver": {"Name": "overlayfs", "Data": {"UpperDir": container.part("fs")}},
         "Mounts": [mount_document(mount, root) for mount in config.mounts],
         "Config": {
             "Hostname": request.networking.hostname or config.id[:12],
+            "Domainname": request.networking.domainname,
             "User": request.user or image.get("User") or "",
             "AttachStdin": "stdin" in request.attach,
             "AttachStdout": "stdout" in request.attach,
             "AttachStderr": "stderr" in request.attach,
+            "ExposedPorts": exposed(config),
             "Tty": request.terminal,
             "OpenStdin": request.interactive,
             "StdinOnce": request.interactive and "stdin" in request.attach,
             "Env": list(environment(image, request, "", config.id[:12])),
-            "Cmd": list(request.command) or image.get("Cmd"),
+            "Cmd": _command(config),
+            "Healthcheck": health.merged(config),
             "Image": request.image,
             "Volumes": image.get("Volumes"),
             "WorkingDir": request.workdir or image.get("WorkingDir") or "",
-            "Entrypoint": list(request.entrypoint) if request.entrypoint else image.get("Entrypoint"),
-            "ExposedPorts": image.get("ExposedPorts") or {},
-            "Healthcheck": health.merged(config),
+            "Entrypoint": _entrypoint(config),
+            "OnBuild": image.get("OnBuild"),
             "Labels": labels(config),
             "StopSignal": request.stop_signal or image.get("StopSignal") or "SIGTERM",
             "StopTimeout": request.stop_timeout,
         },
-        "NetworkSettings": networks.settings(
-            record.load(container.path), image.get("ExposedPorts") or (), config.id
-        ),
+        "NetworkSettings": networks.settings(record.load(container.path), exposed(config), config.id),
     }
+
+
+def _entrypoint(config: Config) -> list[str] | None:
+    asked = config.request.entrypoint
+    return config.image_config.get("Entrypoint") if asked is None else list(asked) or None
+
+
+def _command(config: Config) -> list[str] | None:
+    """A given entrypoint stands without the image's CMD."""
+    if config.request.command or config.request.entrypoint is not None:
+        return list(config.request.command) or None
+    return config.image_config.get("Cmd")
 
 
 def state_document(state: State) -> dict[str, Any]:
@@ -96,35 +122,12 @@ def _time(seconds: float) -> str:
     return stamp(int(seconds * _NANO)) if seconds else _NEVER
 
 
-def _host_config(config: Config) -> dict[str, Any]:
-    request = config.request
-    name, times = parse(request.restart)
-    return {
-        "Binds": [
-            f"{m.source}:{m.target}" + (":ro" if m.readonly else "")
-            for m in config.mounts
-            if m.kind != "tmpfs" and m.source not in config.anonymous
-        ]
-        or None,
-        "NetworkMode": request.networking.networks[0].name if request.networking.networks else "default",
-        "RestartPolicy": {"Name": name, "MaximumRetryCount": times},
-        "AutoRemove": request.remove,
-        "VolumesFrom": list(request.volumes_from) or None,
-        "ReadonlyRootfs": request.isolation.readonly,
-        "ShmSize": request.limits.shm_size or 64 << 20,
-        "Ulimits": [{"Name": n, "Soft": s, "Hard": h} for n, s, h in request.isolation.ulimits] or None,
-        "LogConfig": {
-            "Type": request.log.driver,
-            "Config": {"max-size": str(request.log.max_size)} if request.log.max_size else {},
-        },
-    }
-
-
 def mount_document(mount: MountSpec, root: str) -> dict[str, Any]:
     result = {
         "Type": mount.kind,
         "Source": f"{root}/volumes/{mount.source}/data" if mount.kind == "volume" else mount.source,
         "Destination": mount.target,
+        **({"Driver": "local"} if mount.kind == "volume" else {}),
         "Mode": "ro" if mount.readonly else "",
         "RW": not mount.readonly,
         "Propagation": "rprivate" if mount.kind == "bind" else "",

@@ -31,17 +31,6 @@ class Check(NamedTuple):
     start_interval: float
     retries: int
 
-    def document(self) -> dict[str, Any]:
-        """As an image's config has it."""
-        return {
-            "Test": ["CMD", *self.args],
-            "Interval": int(self.interval * _NANO),
-            "Timeout": int(self.timeout * _NANO),
-            "StartPeriod": int(self.start_period * _NANO),
-            "StartInterval": int(self.start_interval * _NANO),
-            "Retries": self.retries,
-        }
-
 
 def check_of(config: Config) -> Check | None:
     """What was asked for over what the image says; None for no health check."""
@@ -205,6 +194,14 @@ class _Probe:
 
 
 def merged(config: Config) -> dict[str, Any] | None:
-    """The document of the health check that counts."""
-    check = check_of(config)
-    return check.document() if check is not None else None
+    """What was asked for over what the image says, in the form of an image's config."""
+    asked, image = config.request.health, config.image_config.get("Healthcheck") or {}
+    given = {
+        "Test": list(asked.test),
+        "Interval": int(asked.interval * _NANO),
+        "Timeout": int(asked.timeout * _NANO),
+        "StartPeriod": int(asked.start_period * _NANO),
+        "StartInterval": int(asked.start_interval * _NANO),
+        "Retries": asked.retries,
+    }
+    return image | {key: value for key, value in given.items() if value} or None

@@ -149,9 +149,10 @@ class VolumeStore:
             except OSError as e:
                 raise PybuildError(f"cannot copy {target} to the volume {volume.name}: {e.strerror}") from e
 
-    def remove(self, name: str, users: Callable[[], Iterable[str]]) -> None:
-        """Remove a volume that no container uses: ``users`` gives the names of those that do. A new container
-        is there before it makes its volumes. Raises NotFoundError, PybuildError."""
+    def remove(self, name: str, users: Callable[[], Iterable[str]]) -> int:
+        """Remove a volume that no container uses, and return the bytes freed. ``users`` gives the names of
+        those that do; a new container is there before it makes its volumes. Raises NotFoundError and
+        PybuildError."""
         with self._locked():
             self.get(name)
             busy = sorted(users())
@@ -161,7 +162,7 @@ class VolumeStore:
                     hint=f"remove the containers first: `pybuild rm {' '.join(busy)}`",
                 )
             trash = self.discard(name)
-        remove_tree(trash)
+        return remove_tree(trash)
 
     def discard(self, name: str) -> str:
         """Rename a volume away, which removes it for everybody at once; what is to be deleted."""

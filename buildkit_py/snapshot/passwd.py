@@ -59,19 +59,21 @@ def numeric(text: str) -> int | None:
 def resolve_user(tree: Tree | None, user: str) -> tuple[int, int, tuple[int, ...], str]:
     """USER as written (``name[:group]`` or ids; empty: root) -> (uid, gid, supplementary groups, home).
 
-    Supplementary groups come from /etc/group, and only where no group is named. An id without an entry
-    has group 0 and the home ``/``. Raises PybuildError for an unknown name.
+    Supplementary groups come from /etc/group, and only where no group is named; the group itself is always
+    one of them, for a setgid program to keep it (CVE-2022-36109 of Docker). An id without an entry has
+    group 0 and the home ``/``. Raises PybuildError for an unknown name.
     """
     name, colon, group = user.partition(":")
     entry, uid = _find_user(tree, name or "0")
     home = (entry.home if entry is not None else "") or ("/root" if uid == 0 else "/")
     if colon and group:
-        return uid, find_group(tree, group), (), home
+        gid = find_group(tree, group)
+        return uid, gid, (gid,), home
     gid = entry.gid if entry is not None else 0
-    extra: tuple[int, ...] = ()
+    extra = {gid}
     if entry is not None:
-        extra = tuple(sorted({g.gid for g in groups(tree) if entry.name in g.members}))
-    return uid, gid, extra, home
+        extra |= {g.gid for g in groups(tree) if entry.name in g.members}
+    return uid, gid, tuple(sorted(extra)), home
 
 
 def find_user(tree: Tree | None, name: str) -> tuple[int, int | None]:

@@ -65,7 +65,7 @@ def test_formats_and_filters(store: dict[str, Digest], capsys: Capture) -> None:
     assert output(capsys, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}", "app") == "app:1 1MB\n"
     assert (
         output(capsys, "images", "--format", "table {{.Tag}}\\t{{.Size}}", "lib")
-        == "TAG      SIZE\nlatest   2MB\n"
+        == "TAG       SIZE\nlatest    2MB\n"
     )
     assert json.loads(output(capsys, "images", "--format", "json", "app:*"))["Repository"] == "app"
     assert output(capsys, "images", "-q", "-f", "dangling=true") == store["nameless"][7:19] + "\n"

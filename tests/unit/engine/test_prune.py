@@ -92,6 +92,31 @@ def test_a_container_that_ended_goes_and_one_that_runs_keeps_its_image(store: St
     assert os.path.isdir(made[1].part("fs"))
 
 
+def test_labels_and_ages_choose_images(store: Store) -> None:
+    for name in ("kept", "old"):
+        document = {"architecture": "amd64", "os": "linux", "config": {"Labels": {name: "1"}}}
+        store.images.tag(f"{name}:1", store.images.put(config_bytes(document, [])))
+    everything = PruneRequest(all_images=True, dry_run=True)
+    chosen = {
+        "labels": everything._replace(labels=("old=1",)),
+        "not_labels": everything._replace(not_labels=("kept",)),
+        "both": everything._replace(labels=("old",), not_labels=("old=1",)),
+        "until": everything._replace(until=1.0),
+    }
+    found = {name: prune(store, request).images for name, request in chosen.items()}
+    old = ("docker.io/library/old:1",)
+    assert found == {"labels": old, "not_labels": old, "both": (), "until": ()}
+
+
+def test_anonymous_volumes_that_nobody_has_go_when_asked(store: Store) -> None:
+    free, named = store.volumes.create().name, store.volumes.create("named").name
+    prune(store, PruneRequest(containers=True, images=True))
+    assert {volume.name for volume in store.volumes.list()} == {free, named}
+    assert prune(store, PruneRequest(volumes=True, dry_run=True)).volumes == (free,)
+    assert prune(store, PruneRequest(volumes=True)).volumes == (free,)
+    assert [volume.name for volume in store.volumes.list()] == [named]
+
+
 def test_what_an_image_stands_on_is_forgotten_only_when_asked(store: Store) -> None:
     base = store.layer(None, A)
     store.keep(base, "RUN base")

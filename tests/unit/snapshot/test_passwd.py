@@ -38,17 +38,17 @@ def tree(tmp_path: Path) -> DirTree:
 @pytest.mark.parametrize(
     ("user", "found"),
     [
-        ("", (0, 0, (), "/root")),
-        ("root", (0, 0, (), "/root")),
+        ("", (0, 0, (0,), "/root")),
+        ("root", (0, 0, (0,), "/root")),
         ("app", (1000, 50, (29, 50), "/home/app")),
         ("1000", (1000, 50, (29, 50), "/home/app")),
-        ("app:audio", (1000, 29, (), "/home/app")),
-        ("app:77", (1000, 77, (), "/home/app")),
+        ("app:audio", (1000, 29, (29,), "/home/app")),
+        ("app:77", (1000, 77, (77,), "/home/app")),
         ("app:", (1000, 50, (29, 50), "/home/app")),
-        ("4242", (4242, 0, (), "/")),
-        ("4242:staff", (4242, 50, (), "/")),
-        ("short", (7, 8, (), "/")),
-        (":staff", (0, 50, (), "/root")),
+        ("4242", (4242, 0, (0,), "/")),
+        ("4242:staff", (4242, 50, (50,), "/")),
+        ("short", (7, 8, (8,), "/")),
+        (":staff", (0, 50, (50,), "/root")),
     ],
 )
 def test_user(tree: DirTree, user: str, found: tuple[int, int, tuple[int, ...], str]) -> None:
@@ -96,7 +96,7 @@ def test_without_files(tmp_path: Path) -> None:
     for tree in (DirTree(str(tmp_path)), None):
         assert users(tree) == []
         assert groups(tree) == []
-        assert resolve_user(tree, "") == (0, 0, (), "/root")
+        assert resolve_user(tree, "") == (0, 0, (0,), "/root")
         assert resolve_owner(tree, "12:13") == (12, 13)
         with pytest.raises(PybuildError, match="no user 'app'"):
             resolve_owner(tree, "app")

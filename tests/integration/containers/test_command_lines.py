@@ -1,0 +1,144 @@
+"""What docker's users type, and what docker does then: found by running both, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.runner import Pybuild
+
+RUNNING = "sleep 1000"
+
+
+@pytest.fixture
+def two(pybuild: Pybuild) -> Iterator[Pybuild]:
+    """``one`` runs, with labels and a volume; ``three`` ended by itself."""
+    pybuild(
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "-l",
+        "a=1",
+        "-l",
+        "x.y-z=b c",
+        "-v",
+        "data:/data",
+        "busybox",
+        *RUNNING.split(),
+    )
+    pybuild("run", "--name", "three", "busybox", "sh", "-c", "exit 3", status=3)
+    yield pybuild
+    pybuild("rm", "-f", "one", "three")
+    pybuild("volume", "rm", "data")
+
+
+def test_image_prune_leaves_containers_alone(two: Pybuild) -> None:
+    assert two("image", "prune", "-f").stdout == "Total reclaimed space: 0B\n"
+    assert two("ps", "-a", "--format", "{{.Names}}").stdout.split() == ["three", "one"]
+    assert two("image", "prune", "-af", "--filter", "label=none").stdout == "Total reclaimed space: 0B\n"
+    assert "busybox" in two("images", "--format", "{{.Repository}}").stdout
+
+
+LISTS = {
+    "-f name=one": "one",
+    "-f name=^/one$": "one",
+    "-f name=^on$": "",
+    "-f name=t[gh]r|one": "three one",
+    "-f status=exited": "three",
+    "-f exited=3": "three",
+    "-f exited=4": "",
+    "-f label=a": "one",
+    "-f label=a=2": "",
+    "-f health=none": "three one",
+    "-f volume=data": "one",
+    "-f volume=/data": "one",
+    "-f before=three": "one",
+    "-f since=one": "three",
+    "-f ancestor=busybox:latest": "three one",
+    "-f publish=80": "",
+    "-f expose=80/tcp": "",
+    "-n 1": "three",
+}
+
+
+def test_filters_of_ps(two: Pybuild) -> None:
+    found = {
+        options: " ".join(two("ps", "-a", *options.split(), "--format", "{{.Names}}").stdout.split())
+        for options in LISTS
+    }
+    assert found == LISTS
+    # Only `status` shows what doesn't run without -a.
+    assert two("ps", "-q", "-f", "exited=3").stdout == ""
+    for wrong in ("status=gone", "health=sick", "exited=x", "name=[", "publish=x", "nothing=1", "name"):
+        assert "--filter" in two("ps", "-f", wrong, status=2).stderr
+    assert "'x' is not a whole number" in two("ps", "-n", "x", status=2).stderr
+
+
+def test_formats_of_ps(two: Pybuild) -> None:
+    def ps(form: str) -> list[str]:
+        return two("ps", "-a", "--no-trunc", "--format", form).stdout.splitlines()
+
+    assert ps('{{.Names}} {{.Label "x.y-z"}}') == ["three ", "one b c"]
+    assert ps('table {{.Names}}\\t{{.Label "x.y-z"}}') == ["NAMES     Y Z", "three", "one       b c"]
+    assert ps("{{if .Labels}}{{.Names | upper}}{{end}}") == ["", "ONE"]
+    assert ps("{{.Command}}") == ["\"sh -c 'exit 3'\"", '"sleep 1000"']
+    (first, second) = map(json.loads, ps("json"))
+    assert (first["Names"], second["Mounts"], "Label" in first) == ("three", "data", False)
+
+
+INSPECTED = {
+    "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}": "running 0 ",
+    '{{index .Config.Labels "a"}}{{.Config.Labels.none}}': "1<no value>",
+    "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}};{{end}}": (
+        "volume data /data true;tmpfs  /tf true;"
+    ),
+    "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}": "67108864 500000000 50",
+    "{{.HostConfig.CapAdd}} {{.HostConfig.CapDrop}}": "[CAP_NET_ADMIN] [CAP_CHOWN]",
+    "{{.HostConfig.Privileged}} {{.HostConfig.ReadonlyRootfs}} {{.HostConfig.Init}}": "false true true",
+    "{{json .HostConfig.Ulimits}}": '[{"Name":"nofile","Hard":2000,"Soft":1000}]',
+    "{{.HostConfig.ExtraHosts}} {{.HostConfig.Dns}} {{.HostConfig.GroupAdd}}": "[q:1.2.3.4] [9.9.9.9] [7]",
+    "{{json .HostConfig.PortBindings}}": '{"80/tcp":[{"HostIp":"127.0.0.1","HostPort":"28381"}]}',
+    "{{json .Config.ExposedPorts}}": '{"53/udp":{},"80/tcp":{}}',
+    "{{json .HostConfig.Tmpfs}} {{.HostConfig.SecurityOpt}}": '{"/tf":"size=1m"} [no-new-privileges]',
+    "{{.Config.Domainname}} {{.Config.Cmd}} {{.Config.Entrypoint}}": "example.org [1000] [sleep]",
+    "{{.Config.StopTimeout}} {{.State.Health}} {{.SizeRw}}": "7 <nil> <nil>",
+}
+
+
+def test_inspect_tells_what_was_asked_for(pybuild: Pybuild) -> None:
+    options = (
+        "-l a=1 -v data:/data -m 64m --cpus 0.5 --pids-limit 50 --cap-add NET_ADMIN --cap-drop CHOWN "
+        "--read-only --init --ulimit nofile=1000:2000 --add-host q:1.2.3.4 --dns 9.9.9.9 --group-add 7 "
+        "-p 127.0.0.1:28381:80 --expose 53/udp --tmpfs /tf:size=1m --security-opt no-new-privileges "
+        "--domainname example.org --entrypoint sleep --stop-timeout 7"
+    )
+    pybuild("run", "-d", "--name", "asked", *options.split(), "busybox", "1000")
+    found = {form: pybuild("inspect", "-f", form, "asked").stdout.rstrip("\n") for form in INSPECTED}
+    pybuild("rm", "-f", "asked")
+    pybuild("volume", "rm", "data")
+    assert found == INSPECTED
+
+
+def test_the_group_is_one_of_the_groups(me: Pybuild) -> None:
+    """Without it a setgid program could leave the group that a file is closed to (CVE-2022-36109)."""
+    assert me("run", "--rm", "-u", "0:0", "busybox", "id", "-G").stdout == "0\n"
+    if me.person.kind != "single":
+        status = me("run", "--rm", "-u", "123:55", "busybox", "grep", "Groups", "/proc/self/status").stdout
+        assert status.split() == ["Groups:", "55"]
+
+
+def test_history_of_an_image(two: Pybuild) -> None:
+    lines = two(
+        "history", "--no-trunc", "--format", "{{.ID}}|{{.CreatedBy}}|{{.Size}}", "busybox"
+    ).stdout.splitlines()
+    assert (
+        lines
+        == two(
+            "image", "history", "--no-trunc", "--format", "{{.ID}}|{{.CreatedBy}}|{{.Size}}", "busybox"
+        ).stdout.splitlines()
+    )
+    assert lines[0].startswith("sha256:")
+    assert two("history", "-q", "busybox").stdout.splitlines()[0] == lines[0][7:19]
