@@ -92,7 +92,8 @@ def prune(engine: Engine, request: PruneRequest) -> Pruned:
         return Pruned(containers, items=steps, freed=freed, left=True)
     with alone:
         rest = _prune(engine, request)
-    return Pruned(containers, rest.images, (*steps, *rest.items), freed + rest.freed)
+    items = (*steps, *rest.items)
+    return Pruned(containers, rest.images, rest.volumes, items, freed + rest.freed)
 
 
 def try_prune(engine: Engine, request: PruneRequest) -> Pruned | None:
