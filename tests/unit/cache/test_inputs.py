@@ -32,6 +32,8 @@ COPY = Copy(1, (".",), "/x/")
 def db(tmp_path: Path) -> Iterator[Database]:
     database = Database(str(tmp_path / "index.db"))
     CacheIndex(database)
+    # Of the snapshots' part of the schema.
+    database.ensure("CREATE TABLE doomed (snapshot TEXT)")
     yield database
     database.close()
 
