@@ -256,7 +256,12 @@ class LogSpec(NamedTuple):
 
     driver: Literal["json-file", "none"] = "json-file"
     max_size: int = 0
-    """Bytes after which a new file is begun; the one before is kept, and none else. 0: no limit."""
+    """Bytes after which a new file is begun; 0: no limit."""
+    max_files: int = 2
+    """So many are kept then."""
+    labels: tuple[str, ...] = ()
+    """Labels and variables of the container that ``logs --details`` shows."""
+    env: tuple[str, ...] = ()
 
 
 class RunRequest(NamedTuple):

@@ -63,9 +63,15 @@ def describe(path: str, *, follow: bool = False) -> Source:
 
 
 def pack(
-    path: str, write: Callable[[bytes], object], *, follow: bool = False, owner: Owner | None = None
+    path: str,
+    write: Callable[[bytes], object],
+    *,
+    follow: bool = False,
+    owner: Owner | None = None,
+    name: str = "",
 ) -> None:
-    """The tar of a path, with its last part as the first of every member's. ``follow``: a link that is named.
+    """The tar of a path, with its last part, or ``name``, as the first of every member's. ``follow``: a link
+    that is named.
 
     Raises PathError, StoreError.
     """
@@ -73,7 +79,7 @@ def pack(
     top = os.path.realpath(path) if source.directory or follow else path
     writer = TarWriter(write)
     links: dict[tuple[int, int], str] = {}
-    todo = [(top, source.name)]
+    todo = [(top, name or source.name)]
     while todo:
         place, name = todo.pop()
         try:

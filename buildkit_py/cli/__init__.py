@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     try:
-        if words == ["--version"]:
+        if words in (["--version"], ["-v"]):
             from buildkit_py import __version__
 
             print("pybuild", __version__)
@@ -69,7 +69,7 @@ def _fill_standard_streams() -> None:
 
 
 def _dispatch(words: list[str]) -> int:
-    while words and words[0] == "--debug":
+    while words and words[0] in ("--debug", "-D"):
         os.environ["PYBUILD_DEBUG"] = "1"
         words = words[1:]
     if "_PYBUILD_COMPLETE" in os.environ:

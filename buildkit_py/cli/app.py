@@ -107,7 +107,7 @@ def root() -> click.Group:
         context_settings=SETTINGS,
         callback=lambda debug: None,
         params=[
-            click.Option(["--debug"], is_flag=True, expose_value=True, help="Show tracebacks and timings"),
+            click.Option(["-D", "--debug"], is_flag=True, help="Show tracebacks and timings"),
         ],
     )
     return click.version_option(__version__, prog_name="pybuild")(group)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from buildkit_py.cli import health, isolation, limits, mounts, networking, values
 from buildkit_py.cli.command import Args, Argument, flag, option
 from buildkit_py.errors import UsageError
-from buildkit_py.request import LogSpec, RunRequest
+from buildkit_py.request import LogSpec, Pairs, RunRequest
 
 PULLS = ("missing", "always", "never")
 
@@ -31,7 +30,7 @@ def translate(args: Args) -> RunRequest:
         entrypoint=None if entrypoint == UNSET else (entrypoint,) if entrypoint else (),
         env=tuple(env),
         mounts=mounts.translate(args),
-        workdir=args.text("workdir"),
+        workdir=values.directory(args.text("workdir"), "--workdir"),
         user=args.text("user"),
         name=args.text("name"),
         platform=args.text("platform"),
@@ -39,7 +38,7 @@ def translate(args: Args) -> RunRequest:
         terminal=args.flag("tty"),
         remove=args.flag("remove"),
         pull=pull,  # type: ignore[arg-type]
-        labels=values.pairs(args.texts("labels"), "--label"),
+        labels=_labels(args),
         networking=networking.translate(args),
         isolation=isolation.translate(args),
         limits=limits.translate(args),
@@ -50,6 +49,13 @@ def translate(args: Args) -> RunRequest:
         health=health.translate(args),
         log=_log(args),
     )
+
+
+def _labels(args: Args) -> Pairs:
+    found: list[tuple[str, str]] = []
+    for path in args.texts("label_files"):
+        found += values.env_file(path, "--label-file", ours=False)
+    return (*found, *values.pairs(args.texts("labels"), "--label"))
 
 
 def _restart(args: Args) -> str:
@@ -68,9 +74,15 @@ def _log(args: Args) -> LogSpec:
     if driver not in ("json-file", "none"):
         raise UsageError(f"--log-driver: there is no '{driver}'", hint="json-file or none")
     size = values.size(options.pop("max-size", ""), "--log-opt max-size")
-    if options.pop("max-file", "2") not in ("1", "2") or options:
-        raise UsageError("--log-opt: only max-size is known", hint="one older file is kept beside")
-    return LogSpec(driver, size)  # type: ignore[arg-type]
+    files = values.whole(options.pop("max-file", "2"), "--log-opt max-file") or 0
+    labels, env = (tuple(filter(None, options.pop(name, "").split(","))) for name in ("labels", "env"))
+    if options:
+        raise UsageError(
+            f"--log-opt: '{next(iter(options))}' is not known", hint="max-size, max-file, labels and env are"
+        )
+    if files < 1:
+        raise UsageError("--log-opt: max-file is 1 at least")
+    return LogSpec(driver, size, files, labels, env)  # type: ignore[arg-type]
 
 
 def _signal(text: str) -> str:
@@ -81,17 +93,36 @@ def _signal(text: str) -> str:
     return text
 
 
-def cid_file(path: str) -> Callable[[str], None]:
-    """What writes the container's id to ``--cidfile``. Raises UsageError where the file is there."""
-    if path and os.path.exists(path):
-        raise UsageError(f"--cidfile: {path} exists already", hint="remove it, or name another file")
+class IdFile:
+    """The file of ``--cidfile``: made before the container is, and gone again where none was made."""
 
-    def write(id: str) -> None:
-        if path:
-            with open(path, "x") as file:
+    def __init__(self, path: str) -> None:
+        """Raises UsageError where it is there, or can't be made."""
+        self._path = path
+        self._written = False
+        if not path:
+            return
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        except FileExistsError:
+            raise UsageError(
+                f"--cidfile: {path} exists already", hint="remove it, or name another file"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"--cidfile: can't write {path}: {error.strerror}") from error
+
+    def write(self, id: str) -> None:
+        if self._path:
+            with open(self._path, "w") as file:
                 file.write(id)
+            self._written = True
 
-    return write
+    def __enter__(self) -> IdFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._path and not self._written:
+            os.unlink(self._path)
 
 
 OPTIONS = tuple(
@@ -113,11 +144,28 @@ OPTIONS = tuple(
                 help="Set the variables of a file",
             ),
             flag("-i", "--interactive", help="Pass stdin on"),
+            flag("--disable-content-trust", name="unsigned", help="Docker's option", hidden=True),
+            option(
+                "--isolation",
+                metavar="NAME",
+                choices=("default",),
+                default="default",
+                help="default",
+                hidden=True,
+            ),
+            option(
+                "--label-file", name="label_files", multiple=True, metavar="FILE", help="Set a file's labels"
+            ),
             option("-l", "--label", name="labels", multiple=True, metavar="KEY=VALUE", help="Set a label"),
             option(
                 "--log-driver", metavar="NAME", default="json-file", help="json-file, or none to keep no log"
             ),
-            option("--log-opt", multiple=True, metavar="NAME=VALUE", help="max-size=10m: then a new file"),
+            option(
+                "--log-opt",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="max-size=10m, max-file=3, labels=…, env=…",
+            ),
             option("--name", metavar="NAME", help="The container's name"),
             option("--platform", metavar="OS/ARCH", help="The platform of an image for several"),
             option(

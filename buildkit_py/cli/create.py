@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from buildkit_py.cli import streams
 from buildkit_py.cli.command import Args, Command, option
-from buildkit_py.cli.container_options import ARGUMENTS, OPTIONS, cid_file, translate
+from buildkit_py.cli.container_options import ARGUMENTS, OPTIONS, IdFile, translate
 
 
 def run(args: Args) -> int:
     request = translate(args)
     names = streams.chosen(args.texts("attach"))
     default = ("stdin", "stdout", "stderr") if request.interactive else ("stdout", "stderr")
-    write_id = cid_file(args.text("cidfile"))
     from buildkit_py.cli.session import Session
 
-    with Session("quiet" if args.flag("quiet") else "auto") as session:
+    progress = "quiet" if args.flag("quiet") else "auto"
+    with IdFile(args.text("cidfile")) as id_file, Session(progress) as session:
         container = session.engine.create(request._replace(attach=names or default), session.display)
-    write_id(container.id)
+        id_file.write(container.id)
     print(container.id)
     return 0
 

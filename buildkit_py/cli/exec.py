@@ -26,7 +26,7 @@ def run(args: Args) -> int:
         args.texts("command"),
         tuple(env),
         args.text("user"),
-        args.text("workdir"),
+        values.directory(args.text("workdir"), "--workdir"),
         interactive,
         terminal,
         args.flag("privileged"),

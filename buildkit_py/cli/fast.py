@@ -62,6 +62,13 @@ def canonical(command: Command, argv: list[str]) -> list[str]:
         elif word[:1] == "-":
             for index in range(1, len(word)):
                 option = by_flag.get("-" + word[index])
+                if option is not None and option.is_flag and word[index + 1 : index + 2] == "=":
+                    value = word[index + 2 :]
+                    if value in TRUE or value in FALSE:
+                        result += [word[:index]] if index > 1 else []
+                        long = next((flag for flag in option.flags if flag[:2] == "--"), "")
+                        word = "-" + word[index] if value in TRUE else long + OFF
+                    break
                 if option is None or not option.is_flag:
                     skip = option is not None and index == len(word) - 1
                     if option is not None and word[index + 1 : index + 2] == "=" and index + 2 < len(word):
@@ -105,10 +112,13 @@ def _short(by_flag: dict[str, Option], values: dict[str, Value], word: str, argv
         option = by_flag.get("-" + word[index])
         if option is None:
             return -1
+        rest = word[index + 1 :]
         if option.is_flag:
+            if rest[:1] == "=":
+                values[option.name] = rest[1:] in TRUE
+                return 0 if rest[1:] in TRUE or rest[1:] in FALSE else -1
             values[option.name] = True
             continue
-        rest = word[index + 1 :]
         if rest:
             if rest[0] == "=":
                 rest = rest[1:]

@@ -6,11 +6,12 @@ import sys
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from buildkit_py.cli import report, sizes, template
+from buildkit_py.cli import report, sizes, template, values
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.errors import UsageError
 
 if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
     from buildkit_py.image.store import Image
 
 HEADINGS = {
@@ -22,7 +23,7 @@ HEADINGS = {
     "Size": "SIZE",
 }
 NONE = "<none>"
-FILTERS = ("reference", "dangling", "label")
+FILTERS = ("before", "dangling", "label", "reference", "since", "until")
 
 
 def run(args: Args) -> int:
@@ -30,7 +31,7 @@ def run(args: Args) -> int:
 
     engine = Engine()
     try:
-        images = engine.images.images()
+        images = _aged(engine, engine.images.images(), _filters(args.texts("filters")))
         if not args.flag("quiet"):
             images = [image._replace(size=engine.size_of(image)) for image in images]
     finally:
@@ -61,7 +62,7 @@ def fields(image: Image, name: str, *, whole: bool = False) -> dict[str, str]:
         "Tag": tag or NONE,
         "Digest": image.manifest or NONE,
         "CreatedSince": sizes.age(image.created),
-        "CreatedAt": sizes.timestamp(image.created),
+        "CreatedAt": sizes.moment(image.created),
         "Size": sizes.size(image.size),
         "Platform": image.platform,
     }
@@ -73,7 +74,12 @@ def split(name: str) -> tuple[str, str]:
     repository, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:
         repository, tag = name, ""
-    return repository.removeprefix("docker.io/").removeprefix("library/"), tag
+    return familiar(repository), tag
+
+
+def familiar(name: str) -> str:
+    """A normalised name as people write it."""
+    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _kept(image: Image, name: str, wanted: str, filters: dict[str, list[str]]) -> bool:
@@ -92,6 +98,14 @@ def _kept(image: Image, name: str, wanted: str, filters: dict[str, list[str]]) -
         if key not in labels or (equals and labels[key] != value):
             return False
     return True
+
+
+def _aged(engine: Engine, images: list[Image], wanted: dict[str, list[str]]) -> list[Image]:
+    """Those of the age that is wanted. Raises NotFoundError, UsageError."""
+    last = [engine.images.find(name).created for name in wanted["before"]]
+    last += [values.moment(text, "--filter until") for text in wanted["until"]]
+    first = [engine.images.find(name).created for name in wanted["since"]]
+    return [i for i in images if all(i.created < t for t in last) and all(i.created > t for t in first)]
 
 
 def _filters(texts: tuple[str, ...]) -> dict[str, list[str]]:
@@ -139,7 +153,7 @@ COMMAND = Command(
             name="filters",
             multiple=True,
             metavar="NAME=VALUE",
-            help="reference=, dangling=, label=",
+            help="reference=, dangling=, label=, before=, since=, until=",
         ),
         option(
             "--format", metavar="FORMAT", help="table, json, or a template like '{{.Repository}}:{{.Tag}}'"

@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cli import report, sizes, template
-from buildkit_py.cli.command import Args, Argument, Command, option
+from buildkit_py.cli.command import Args, Argument, Command, flag, option
+from buildkit_py.cli.images import familiar
 from buildkit_py.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def run(args: Args) -> int:
     try:
         for name in args.texts("names"):
             try:
-                found.append(_found(engine, name, args.text("type")))
+                found.append(_found(engine, name, args.text("type"), sizes=args.flag("size")))
             except NotFoundError as error:
                 status = report.show(error)
     finally:
@@ -36,12 +37,12 @@ def run(args: Args) -> int:
     return status
 
 
-def _found(engine: Engine, name: str, kind: str) -> dict[str, Any]:
+def _found(engine: Engine, name: str, kind: str, *, sizes: bool) -> dict[str, Any]:
     """What has the name: a container, else an image, a volume or a network. Raises NotFoundError."""
     for each, find in FINDERS.items():
         found = find(engine, name) if kind in ("", each) else None
         if found is not None:
-            return found
+            return _measured(engine, found) if sizes and each == "container" else found
     raise NotFoundError(
         f"no such {kind or 'container or image'}: {name}",
         hint="`pybuild ps -a`, `images`, `volume ls` and `network ls` list what is here",
@@ -55,6 +56,13 @@ def _container(engine: Engine, name: str) -> dict[str, Any] | None:
     if container is None:
         return None
     return description.document(container, container.config(), container.state(), engine.root)
+
+
+def _measured(engine: Engine, document: dict[str, Any]) -> dict[str, Any]:
+    from buildkit_py.cli.ps import measured
+
+    own, whole = measured(engine, engine.containers.get(document["Id"]))
+    return document | {"SizeRw": own, "SizeRootFs": whole}
 
 
 def _image(engine: Engine, name: str) -> dict[str, Any] | None:
@@ -89,11 +97,14 @@ FINDERS = {"container": _container, "image": _image, "volume": _volume, "network
 def document(store: ImageStore, image: Image) -> dict[str, Any]:
     """An image as `docker image inspect` describes it."""
     config = image.config
+    comments = [entry["comment"] for entry in config.get("history") or [] if entry.get("comment")]
     system, architecture, *variant = [*image.platform.split("/"), ""]
     return {
         "Id": image.id,
-        "RepoTags": [_tag(name) for name in image.names if "@" not in name],
+        "RepoTags": [familiar(name) for name in image.names if "@" not in name],
         "RepoDigests": store.repo_digests(image.id),
+        "Parent": "",
+        "Comment": comments[-1] if comments else "",
         "Created": config.get("created") or sizes.timestamp(image.created),
         "Author": config.get("author", ""),
         "Config": config.get("config") or {},
@@ -107,15 +118,12 @@ def document(store: ImageStore, image: Image) -> dict[str, Any]:
     }
 
 
-def _tag(name: str) -> str:
-    return name.removeprefix("docker.io/").removeprefix("library/")
-
-
 COMMAND = Command(
     "inspect",
     "Show the details of containers, images, volumes and networks as JSON.",
     (
         option("-f", "--format", metavar="FORMAT", help="A template like '{{.Id}}' or '{{json .Config}}'"),
+        flag("-s", "--size", help="Of containers: how much they take on disk, too"),
         option("--type", metavar="KIND", choices=tuple(FINDERS), help="What is meant"),
         Argument("names", metavar="NAME...", many=True),
     ),

@@ -21,7 +21,7 @@ def translate(args: Args) -> Limits:
         memory=memory,
         memory_swap=_swap(args.text("memory_swap"), memory),
         memory_reservation=values.size(args.text("memory_reservation"), "--memory-reservation"),
-        cpus=_cpus(args.text("cpus")),
+        cpus=_quota(args) or _cpus(args.text("cpus")),
         cpu_shares=_number(args.text("cpu_shares"), "--cpu-shares", 2, 262144),
         cpuset_cpus=_list(args.text("cpuset_cpus"), "--cpuset-cpus"),
         cpuset_mems=_list(args.text("cpuset_mems"), "--cpuset-mems"),
@@ -57,6 +57,15 @@ def _cpus(text: str) -> float:
     return number
 
 
+def _quota(args: Args) -> float:
+    """``--cpu-quota`` of ``--cpu-period``, microseconds both, as a number of processors."""
+    quota = _number(args.text("cpu_quota"), "--cpu-quota", 1000, 1 << 40)
+    period = _number(args.text("cpu_period"), "--cpu-period", 1000, 1_000_000) or 100_000
+    if quota and args.text("cpus"):
+        raise UsageError("--cpus and --cpu-quota exclude each other")
+    return quota / period
+
+
 def _number(text: str, name: str, least: int, most: int) -> int:
     if not text:
         return 0
@@ -88,7 +97,13 @@ def _parent(text: str) -> str:
 OPTIONS = (
     option("--blkio-weight", metavar="NUMBER", help="Share of the disks' time, 10 to 1000"),
     option("--cgroup-parent", metavar="PATH", help="The control group to make its own in"),
-    option("--cpu-shares", metavar="NUMBER", help="Share of the processors' time where it is short (1024)"),
+    option("--cpu-period", metavar="NUMBER", help="The time of --cpu-quota, in microseconds (100000)"),
+    option(
+        "--cpu-quota", metavar="NUMBER", help="So many microseconds of processor time in each --cpu-period"
+    ),
+    option(
+        "-c", "--cpu-shares", metavar="NUMBER", help="Share of the processors' time where it is short (1024)"
+    ),
     option("--cpus", metavar="NUMBER", help="So many processors' time at most, 1.5 for example"),
     option("--cpuset-cpus", metavar="LIST", help="The processors that it may use, 0-2,4 for example"),
     option("--cpuset-mems", metavar="LIST", help="The memory nodes that it may use"),

@@ -6,6 +6,7 @@ import sys
 
 from buildkit_py.cli.build import PROGRESS
 from buildkit_py.cli.command import Args, Command, flag, option
+from buildkit_py.cli.images import familiar
 from buildkit_py.errors import UsageError
 
 
@@ -19,7 +20,7 @@ def run(args: Args) -> int:
         loaded = session.engine.load(path or "-", session.display)
     for image in loaded:
         for name in image.names:
-            print("Loaded image:", name)
+            print("Loaded image:", familiar(name))
         if not image.names:
             print("Loaded image ID:", image.id)
     return 0

@@ -66,6 +66,8 @@ def mount(text: str) -> MountSpec:
         if not source:
             raise UsageError(f"--mount: '{text}' has no source=")
         source = os.path.abspath(source)
+    if kind == "volume" and attributes.pop("volume-driver", "local") != "local":
+        raise UsageError("--mount: there is no such volume-driver", hint="local is the only one")
     if kind == "tmpfs" and source:
         raise UsageError("--mount: a tmpfs has no source")
     renamed = {key.removeprefix("tmpfs-"): value for key, value in attributes.items()}

@@ -144,14 +144,19 @@ def networks_of(container: Container, config: Config) -> list[str]:
 
 
 def size_of(engine: Engine, container: Container) -> str:
-    """What it changed, and with its image's layers."""
+    own, whole = measured(engine, container)
+    return f"{sizes.size(own)} (virtual {sizes.size(whole)})"
+
+
+def measured(engine: Engine, container: Container) -> tuple[int, int]:
+    """Bytes of what it changed, and of that with its image's layers."""
     from buildkit_py.snapshot.usage import measure
 
     engine.enter()
     own, _ = measure(container.part("fs"))
     layers = engine.snapshots.chain(container.snapshot)
     image = sum(engine.snapshots.measure(info.layer)[0] for info in layers)
-    return f"{sizes.size(own)} (virtual {sizes.size(own + image)})"
+    return own, own + image
 
 
 def kept(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from buildkit_py.cli import report
 from buildkit_py.cli.command import Args, Argument, Command, flag
+from buildkit_py.cli.images import familiar
 from buildkit_py.errors import NotFoundError, PybuildError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run(args: Args) -> int:
                 status = report.show(error)
                 continue
             for tag in removed.untagged:
-                print("Untagged:", tag)
+                print("Untagged:", familiar(tag))
             for digest in removed.deleted:
                 print("Deleted:", digest)
     finally:

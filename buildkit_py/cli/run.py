@@ -7,7 +7,7 @@ import sys
 
 from buildkit_py.cli import streams
 from buildkit_py.cli.command import Args, Command, flag
-from buildkit_py.cli.container_options import ARGUMENTS, OPTIONS, cid_file, translate
+from buildkit_py.cli.container_options import ARGUMENTS, OPTIONS, IdFile, translate
 from buildkit_py.engine.client import Client
 from buildkit_py.errors import UsageError
 
@@ -26,17 +26,17 @@ def run(args: Args) -> int:
     if request.terminal and "stdin" in attach and request.interactive and not sys.stdin.isatty():
         raise UsageError("-t needs a terminal on stdin", hint="leave -t out when stdin is a pipe or a file")
     keys = streams.keys(args.text("detach_keys"))
-    write_id = cid_file(args.text("cidfile"))
     ids: list[str] = []
 
     def created(id: str) -> None:
         ids.append(id)
-        write_id(id)
+        id_file.write(id)
 
     from buildkit_py.cli.session import Session
 
     # A display that has nothing to show costs nothing; it is there for a pull.
-    with Session("quiet" if args.flag("quiet") else "auto") as session:
+    progress = "quiet" if args.flag("quiet") else "auto"
+    with IdFile(args.text("cidfile")) as id_file, Session(progress) as session:
         show = session.display
 
         def warn(text: str) -> None:

@@ -87,8 +87,9 @@ def variables(texts: tuple[str, ...], option: str) -> Pairs:
     return tuple(result)
 
 
-def env_file(path: str, option: str = "--env-file") -> Pairs:
-    """Docker's env files: ``KEY=VALUE`` lines taken as they are, ``KEY`` from our environment, ``#``."""
+def env_file(path: str, option: str = "--env-file", *, ours: bool = True) -> Pairs:
+    """Docker's env files: ``KEY=VALUE`` lines taken as they are, ``KEY`` from our environment (or, with
+    ``ours`` off, as an empty one), ``#``."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -104,9 +105,18 @@ def env_file(path: str, option: str = "--env-file") -> Pairs:
             raise UsageError(f"{option}: {path}:{number}: '{key}' is not a variable's name")
         if equals:
             result.append((key, value))
+        elif not ours:
+            result.append((key, ""))
         elif key in os.environ:
             result.append((key, os.environ[key]))
     return tuple(result)
+
+
+def directory(path: str, option: str) -> str:
+    """A path in a container."""
+    if path and not path.startswith("/"):
+        raise UsageError(f"{option}: '{path}' is not an absolute path")
+    return path
 
 
 def size(text: str, option: str) -> int:
@@ -186,8 +196,23 @@ def hosts(texts: tuple[str, ...], option: str = "--add-host") -> Pairs:
             name, separator, address = text.partition(":")
         if not name or not address:
             raise UsageError(f"{option}: '{text}' is not of the form name:address")
-        result.append((name, address.removeprefix("[").removesuffix("]")))
+        address = address.removeprefix("[").removesuffix("]")
+        if address != "host-gateway":
+            _check_address(address, option, text)
+        result.append((name, address))
     return tuple(result)
+
+
+def _check_address(address: str, option: str, text: str) -> None:
+    import ipaddress
+
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise UsageError(
+            f"{option}: '{address}' in '{text}' is no address",
+            hint="for example db:10.1.2.3, or host-gateway",
+        ) from None
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

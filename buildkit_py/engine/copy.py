@@ -33,7 +33,9 @@ def from_container(
     engine: Engine, container: Container, path: str, target: str, *, follow: bool, owners: bool
 ) -> None:
     """Copy a path of the container to the machine; ``-``: its tar to stdout. Raises PybuildError."""
-    args = (_absolute(path), "follow" if follow else "")
+    contents = path.endswith("/.") or path == "."
+    # A tar of what is in a folder can be unpacked in another one, whatever that is called.
+    args = (_absolute(path), "follow" if follow else "", "." if contents and target == "-" else "")
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if target == "-":
@@ -44,7 +46,7 @@ def from_container(
             os.close(write)
             head = _Head(stream.read)
             if head.kind:
-                source = Source(head.name, head.kind == member.DIRECTORY, path.endswith("/.") or path == ".")
+                source = Source(head.name, head.kind == member.DIRECTORY, contents)
                 transfer.unpack(head.read, target, source, owners=owners)
     finally:
         os.close(null)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from buildkit_py.request import Isolation, Limits, MountSpec, Networking
+from buildkit_py.request import Isolation, Limits, LogSpec, MountSpec, Networking
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.restart import parse
 from buildkit_py.sandbox import layout
@@ -19,10 +19,7 @@ def host_config(config: Config) -> dict[str, Any]:
     return {
         "Binds": _binds(config),
         "ContainerIDFile": "",
-        "LogConfig": {
-            "Type": request.log.driver,
-            "Config": {"max-size": str(request.log.max_size)} if request.log.max_size else {},
-        },
+        "LogConfig": {"Type": request.log.driver, "Config": _log_options(request.log)},
         "RestartPolicy": {"Name": name, "MaximumRetryCount": times},
         "AutoRemove": request.remove,
         "VolumesFrom": list(request.volumes_from) or None,
@@ -31,6 +28,16 @@ def host_config(config: Config) -> dict[str, Any]:
         **_isolation(request.isolation),
         **_limits(request.limits),
     }
+
+
+def _log_options(log: LogSpec) -> dict[str, str]:
+    given = {
+        "max-size": str(log.max_size or ""),
+        "max-file": str(log.max_files if log.max_size else ""),
+        "labels": ",".join(log.labels),
+        "env": ",".join(log.env),
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def _binds(config: Config) -> list[str] | None:

@@ -3,7 +3,8 @@
     {"log":"hello\\n","stream":"stdout","time":"2024-05-01T12:00:00.123456789Z"}
 
 A line of more than 16 KiB is split; only the last part ends with a newline. What is not UTF-8 is replaced,
-as it is there. With a largest size, a file that has reached it becomes ``log.1``, in an older one's place.
+as it is there. With a largest size, a file that has reached it becomes ``log.1``, that one ``log.2``, and
+so on, as many as are kept.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ import os
 import time
 from _json import encode_basestring
 from collections.abc import Iterator
+from contextlib import suppress
 
 from buildkit_py.tuples import NamedTuple
 
 FILE = "log"
-OLD = "log.1"
 LONGEST = 16 << 10
 
 
 class Log:
     """The writing end. A full disk loses lines, never the container."""
 
-    def __init__(self, directory: str, largest: int = 0) -> None:
-        """``largest``: bytes of a file; 0 for any."""
+    def __init__(self, directory: str, largest: int = 0, files: int = 2) -> None:
+        """``largest``: bytes of a file; 0 for any. ``files``: how many are kept."""
         self._directory = directory
         self._largest = largest
+        self._files = files
         self._fd = self._open()
         self._size = os.fstat(self._fd).st_size
         self._rest = {"stdout": b"", "stderr": b""}
@@ -75,7 +77,13 @@ class Log:
 
     def _turn(self) -> None:
         path = os.path.join(self._directory, FILE)
-        os.rename(path, os.path.join(self._directory, OLD))
+        for number in range(self._files - 1, 1, -1):
+            with suppress(FileNotFoundError):
+                os.rename(f"{path}.{number - 1}", f"{path}.{number}")
+        if self._files > 1:
+            os.rename(path, f"{path}.1")
+        else:
+            os.unlink(path)
         os.close(self._fd)
         self._fd = self._open()
         self._size = 0
@@ -123,21 +131,35 @@ class Reader:
 
     def read(self) -> Iterator[Entry]:
         """What has been written since the last call; at the first one all that is kept."""
-        if self._fd < 0:
-            self._fd = self._open(OLD)
-            yield from self._rest_of_file()
         while True:
             yield from self._rest_of_file()
-            now = self._open(FILE)
-            if now < 0:
-                return
-            if self._fd >= 0 and os.path.samestat(os.fstat(now), os.fstat(self._fd)):
-                os.close(now)
+            newer = self._next()
+            if newer < 0:
                 return
             # What came to the file before while it was being renamed.
             yield from self._rest_of_file()
             self.close()
-            self._fd = now
+            self._fd = newer
+
+    def _next(self) -> int:
+        """The file after the one that is being read, the oldest where none is; -1 at the end of all."""
+        newer, number = self._open(FILE), 0
+        while newer >= 0:
+            if self._is_open(newer):
+                os.close(newer)
+                return -1
+            number += 1
+            older = self._open(f"{FILE}.{number}")
+            if older < 0 or self._is_open(older):
+                if older >= 0:
+                    os.close(older)
+                return newer
+            os.close(newer)
+            newer = older
+        return -1
+
+    def _is_open(self, fd: int) -> bool:
+        return self._fd >= 0 and os.path.samestat(os.fstat(fd), os.fstat(self._fd))
 
     def _rest_of_file(self) -> Iterator[Entry]:
         import json

@@ -127,7 +127,7 @@ class Supervisor:
         self._failures = 0
         """Runs in a row that were short."""
         asked = self._config.request.log
-        self._log = Log(directory, asked.max_size) if asked.driver != "none" else None
+        self._log = Log(directory, asked.max_size, asked.max_files) if asked.driver != "none" else None
         self._streams: Streams | None = None
         self._running: Running | None = None
         self._clients: dict[int, _Client] = {}
@@ -329,7 +329,9 @@ class Supervisor:
             self._tell_waiting(status)
             self._start(self._take_starter(), ())
             return
-        delay = -1.0 if self._state.stopped or error else self._delay(status, ran)
+        # A policy is about commands that ran, as docker has it: one that can't be executed never will.
+        settled = self._state.stopped or error or running.refusal
+        delay = -1.0 if settled else self._delay(status, ran)
         if delay < 0:
             self._note(status="exited")
             self._finish(status)

@@ -31,8 +31,8 @@ def run(spec: SandboxSpec) -> int:
     return 0
 
 
-def _pack(path: str, follow: str) -> None:
-    transfer.pack(path, _write, follow=follow == "follow", owner=_owner)
+def _pack(path: str, follow: str, name: str) -> None:
+    transfer.pack(path, _write, follow=follow == "follow", owner=_owner, name=name)
 
 
 def _unpack(path: str, name: str, kind: str, owners: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -128,6 +129,83 @@ def test_the_group_is_one_of_the_groups(me: Pybuild) -> None:
     if me.person.kind != "single":
         status = me("run", "--rm", "-u", "123:55", "busybox", "grep", "Groups", "/proc/self/status").stdout
         assert status.split() == ["Groups:", "55"]
+
+
+REFUSED = {
+    "-w relative": "'relative' is not an absolute path",
+    "--add-host name:nowhere": "'nowhere' in 'name:nowhere' is no address",
+    "--cidfile /no/such/folder/id": "can't write /no/such/folder/id",
+    "--log-opt tag=x": "'tag' is not known",
+    "--log-opt max-file=0": "max-file is 1 at least",
+    "--cpus 1 --cpu-quota 5000": "exclude each other",
+    "--label-file /no/such/file": "can't read /no/such/file",
+    "--isolation hyperv": "isolation",
+    "--mount source=v,target=/x,volume-driver=nfs": "no such volume-driver",
+}
+
+
+def test_wrong_values_are_refused_and_leave_no_container(me: Pybuild) -> None:
+    for options, part in REFUSED.items():
+        assert part in me("run", "--rm", *options.split(), "busybox", "true", status=125).stderr
+    assert me("ps", "-aq").stdout == ""
+
+
+def test_options_of_run_that_are_rare(me: Pybuild) -> None:
+    labels = me.folder / "out" / "labels"
+    labels.write_text("# no label\nfirst=1\nbare\n")
+    rare = "--cpu-period 50000 --cpu-quota 25000 --isolation default --disable-content-trust --rm=false"
+    me(
+        "run",
+        "--name",
+        "rare",
+        *rare.split(),
+        "--label-file",
+        str(labels),
+        "-l",
+        "first=2",
+        "busybox",
+        "true",
+    )
+    form = "{{.HostConfig.NanoCpus}} {{json .Config.Labels}} {{.Config.OpenStdin}}"
+    assert me("inspect", "-f", form, "rare").stdout == '500000000 {"first":"2","bare":""} false\n'
+    me("rm", "rare")
+
+
+def test_details_of_logs(me: Pybuild) -> None:
+    chosen = ["--log-opt", "labels=role,none", "--log-opt", "env=OS"]
+    me("run", "--name", "told", "-l", "role=db", "-e", "OS=x", *chosen, "busybox", "echo", "hello")
+    assert me("logs", "--details", "told").stdout == "OS=x,role=db hello\n"
+    assert me("logs", "told").stdout == "hello\n"
+    me("rm", "told")
+
+
+def test_removing_by_force_what_is_not_there_is_no_error(me: Pybuild) -> None:
+    me("create", "--name", "there", "busybox")
+    result = me("rm", "-f", "missing", "there")
+    assert result.stdout == "there\n"
+    assert "no such container: missing" in result.stderr
+
+
+def test_a_restart_policy_is_about_commands_that_ran(pybuild: Pybuild) -> None:
+    """One that can't be executed is not tried for ever, and `run` says what is wrong with it."""
+    for policy in ("always", "on-failure"):
+        wrong = pybuild("run", "-d", "--name", policy, "--restart", policy, "busybox", "no-such", status=127)
+        assert "not found" in wrong.stderr
+        assert pybuild("inspect", "-f", "{{.State.Running}} {{.RestartCount}}", policy).stdout == "false 0\n"
+        pybuild("rm", policy)
+
+
+def test_a_tar_of_contents_begins_at_the_dot(me: Pybuild) -> None:
+    """So that it can be unpacked in a folder of any name: ``cp web:/srv/. - | tar -xC there``."""
+    me("create", "--name", "full", "busybox")
+    folder = me.folder / "out"
+    (folder / "srv").mkdir()
+    (folder / "srv" / "page").write_text("text")
+    me("cp", f"{folder}/srv", "full:/")
+    tar = me("cp", "full:/srv/.", "-").stdout.encode()
+    listed = subprocess.run(["tar", "t"], input=tar, capture_output=True, check=True).stdout
+    assert listed.split() == [b"./", b"./page"]
+    me("rm", "full")
 
 
 def test_history_of_an_image(two: Pybuild) -> None:

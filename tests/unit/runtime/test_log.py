@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from buildkit_py.runtime.log import FILE, LONGEST, Log, Reader, stamp
 
 
@@ -47,6 +49,26 @@ def test_long_lines_are_split(tmp_path: Path) -> None:
     parts = [text for _, text in read(tmp_path)]
     assert all(len(part) <= LONGEST + 1 for part in parts)
     assert "".join(parts) == (text + b"\n" + text).decode()
+
+
+@pytest.mark.parametrize("files", [1, 2, 4])
+def test_so_many_files_are_kept_and_read_in_their_order(tmp_path: Path, files: int) -> None:
+    lines = [f"line {number:02}\n" for number in range(12)]
+    log = Log(str(tmp_path), 200, files)
+    reader = Reader(str(tmp_path))
+    followed: list[str] = []
+    for number, line in enumerate(lines):
+        log.write("stdout", line.encode())
+        # Two turns may lie between two looks.
+        followed += [e.text for e in reader.read()] if number % 4 == 0 else []
+    followed += [e.text for e in reader.read()]
+    reader.close()
+    log.close()
+    assert len(os.listdir(tmp_path)) == files
+    kept = [text for _, text in read(tmp_path)]
+    assert kept == lines[len(lines) - len(kept) :]
+    if files == 4:
+        assert followed == lines
 
 
 def test_the_form_is_dockers(tmp_path: Path) -> None:
