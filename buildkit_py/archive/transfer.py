@@ -16,11 +16,13 @@ from buildkit_py.archive import member as kinds
 from buildkit_py.archive.member import Member
 from buildkit_py.archive.tar import TarWriter
 from buildkit_py.archive.untar import TarReader
-from buildkit_py.errors import ImageError, PybuildError
+from buildkit_py.errors import ImageError, PybuildError, SandboxError
+from buildkit_py.linux import syscalls as sc
 from buildkit_py.tuples import NamedTuple
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFREG: kinds.REGULAR,
@@ -31,8 +33,12 @@ _KINDS = {
     stat.S_IFIFO: kinds.FIFO,
 }
 
-Owner = Callable[[str, os.stat_result], tuple[int, int]]
-"""(path, its lstat) -> who owns the file."""
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""Removed, or replaced by something else, since it was listed."""
+_MAX_UNKNOWN = 64 << 20
+
+Owner = Callable[[int, os.stat_result], tuple[int, int]]
+"""(descriptor of a file or directory, its fstat) -> who owns it."""
 
 
 class Source(NamedTuple):
@@ -73,67 +79,124 @@ def pack(
     """The tar of a path, with its last part, or ``name``, as the first of every member's. ``follow``: a link
     that is named.
 
+    Others may change the files meanwhile: what is below the path is opened without following links.
     Raises PathError, StoreError.
     """
     source = describe(path, follow=follow)
     top = os.path.realpath(path) if source.directory or follow else path
     writer = TarWriter(write)
-    links: dict[tuple[int, int], str] = {}
-    todo = [(top, name or source.name)]
-    while todo:
-        place, name = todo.pop()
+    packer = _Packer(writer, owner)
+    try:
+        above, own = (top, "") if source.directory else os.path.split(top)
+        fd = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            found = os.lstat(place)
-            if stat.S_ISDIR(found.st_mode):
-                todo += [(f"{place}/{n}", f"{name}/{n}") for n in sorted(os.listdir(place), reverse=True)]
-            _add(writer, place, name, found, links, owner)
-        except FileNotFoundError:
-            # Gone meanwhile.
-            continue
-        except OSError as e:
-            raise PathError(f"{place}: {e.strerror}") from e
+            if source.directory:
+                packer.tree(fd, name or source.name)
+            else:
+                packer.add(fd, own, name or source.name)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise PathError(f"{path}: {e.strerror}") from e
     writer.close()
 
 
-def _add(
-    writer: TarWriter,
-    place: str,
-    name: str,
-    found: os.stat_result,
-    links: dict[tuple[int, int], str],
-    owner: Owner | None,
-) -> None:
-    kind = _KINDS.get(stat.S_IFMT(found.st_mode))
-    if kind is None:
-        return
-    uid, gid = owner(place, found) if owner is not None else (found.st_uid, found.st_gid)
-    member = Member(
-        name, kind, stat.S_IMODE(found.st_mode), uid, gid, 0, found.st_mtime_ns, "", found.st_rdev
-    )
-    if kind == kinds.SYMLINK:
-        writer.add(member._replace(mode=0o777, target=os.readlink(place), rdev=0))
-        return
-    if kind not in (kinds.CHARACTER, kinds.BLOCK):
-        member = member._replace(rdev=0)
-    if found.st_nlink > 1 and kind != kinds.DIRECTORY:
-        first = links.setdefault((found.st_dev, found.st_ino), name)
-        if first != name:
-            writer.add(member._replace(kind=kinds.HARD_LINK, target=first, rdev=0))
+class _Packer:
+    def __init__(self, writer: TarWriter, owner: Owner | None) -> None:
+        self._writer = writer
+        self._owner = owner
+        self._links: dict[tuple[int, int], str] = {}
+
+    def tree(self, root: int, name: str) -> None:
+        """A directory and all below it."""
+        todo = [""]
+        while todo:
+            inside = todo.pop()
+            try:
+                fd = directory_below(root, inside)
+            except OSError as e:
+                if e.errno in _GONE:
+                    continue
+                raise
+            try:
+                here = f"{name}/{inside}" if inside else name
+                self._writer.add(self._member(here, kinds.DIRECTORY, os.fstat(fd), fd))
+                names = sorted(os.listdir(fd))
+                folders = [n for n in names if self.add(fd, n, f"{here}/{n}")]
+                todo += [f"{inside}/{n}" if inside else n for n in reversed(folders)]
+            finally:
+                os.close(fd)
+
+    def add(self, directory: int, base: str, name: str) -> bool:
+        """One file; of a directory nothing but that it is one (True)."""
+        try:
+            found = os.stat(base, dir_fd=directory, follow_symlinks=False)
+            kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+            if kind == kinds.DIRECTORY:
+                return True
+            if kind is not None:
+                self._file(directory, base, name, kind, found)
+        except OSError as e:
+            if e.errno not in _GONE:
+                raise PathError(f"{name}: {e.strerror}") from e
+        return False
+
+    def _file(self, directory: int, base: str, name: str, kind: bytes, found: os.stat_result) -> None:
+        if found.st_nlink > 1:
+            first = self._links.setdefault((found.st_dev, found.st_ino), name)
+            if first != name:
+                self._writer.add(self._member(name, kinds.HARD_LINK, found)._replace(target=first))
+                return
+        if kind == kinds.REGULAR:
+            self._regular(directory, base, name)
             return
-    if kind != kinds.REGULAR:
-        writer.add(member)
-        return
-    fd = os.open(place, _READ)
+        member = self._member(name, kind, found)
+        if kind == kinds.SYMLINK:
+            member = member._replace(mode=0o777, target=os.readlink(base, dir_fd=directory))
+        elif kind != kinds.FIFO:
+            member = member._replace(rdev=found.st_rdev)
+        self._writer.add(member)
+
+    def _regular(self, directory: int, base: str, name: str) -> None:
+        fd = os.open(base, _READ, dir_fd=directory)
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                return
+            member = self._member(name, kinds.REGULAR, found, fd)
+            if found.st_size:
+                self._writer.add_file(member._replace(size=found.st_size), fd)
+            else:
+                data = _of_unknown_size(fd, name)
+                self._writer.add_bytes(member._replace(size=len(data)), data)
+        finally:
+            os.close(fd)
+
+    def _member(self, name: str, kind: bytes, found: os.stat_result, fd: int = -1) -> Member:
+        uid, gid = found.st_uid, found.st_gid
+        if self._owner is not None and fd >= 0:
+            uid, gid = self._owner(fd, found)
+        return Member(name, kind, stat.S_IMODE(found.st_mode), uid, gid, 0, found.st_mtime_ns)
+
+
+def directory_below(root: int, path: str) -> int:
+    """Open a directory below an opened one (``path`` "": that itself), through no link. Raises OSError."""
+    flags = os.O_RDONLY | os.O_DIRECTORY
     try:
-        size = os.fstat(fd).st_size
-        if size:
-            writer.add_file(member._replace(size=size), fd)
-        else:
-            # Also of files of /proc and /sys, whose size is not known before.
-            data = b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
-            writer.add_bytes(member._replace(size=len(data)), data)
-    finally:
-        os.close(fd)
+        return sc.openat2(root, path or ".", flags, sc.RESOLVE_NO_SYMLINKS)
+    except SandboxError as e:
+        raise OSError(e.errno, os.strerror(e.errno), path) from e
+
+
+def _of_unknown_size(fd: int, name: str) -> bytes:
+    """What files of /proc and /sys hold, whose size is not known before; of an empty file nothing."""
+    parts, size = [], 0
+    while data := os.read(fd, 1 << 16):
+        parts.append(data)
+        size += len(data)
+        if size > _MAX_UNKNOWN:
+            raise PathError(f"{name}: it grows while it is read")
+    return b"".join(parts)
 
 
 class Destination(NamedTuple):
@@ -169,14 +232,22 @@ def destination(path: str, source: Source) -> Destination:
     return Destination(parent or ".", name)
 
 
-def unpack(read: Callable[[int], bytes], path: str, source: Source, *, owners: bool = False) -> None:
+def unpack(
+    read: Callable[[int], bytes],
+    path: str,
+    source: Source,
+    *,
+    owners: bool = False,
+    devices: bool = False,
+) -> None:
     """Unpack to ``path`` by the rules of destination(). ``owners``: as the archive has them, and set-id bits.
+    ``devices``: they are made, too; else left out.
 
     Raises PathError, ImageError for a damaged or hostile archive.
     """
     to = destination(path, source)
     root = os.open(to.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    unpacker = _Unpacker(root, owners=owners)
+    unpacker = _Unpacker(root, owners=owners, devices=devices)
     try:
         reader = TarReader(read)
         while (member := reader.next()) is not None:
@@ -205,9 +276,10 @@ def _renamed(path: str, to: Destination) -> str:
 
 
 class _Unpacker:
-    def __init__(self, root: int, *, owners: bool) -> None:
+    def __init__(self, root: int, *, owners: bool, devices: bool) -> None:
         self._root = root
         self._owners = owners
+        self._devices = devices
         self._times: list[tuple[str, Member]] = []
 
     def add(self, member: Member, reader: TarReader) -> None:
@@ -277,8 +349,12 @@ class _Unpacker:
         except FileNotFoundError:
             return os.open(name, _CREATE, 0o600, dir_fd=directory)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-            flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            return os.open(name, flags, dir_fd=directory)
+            fd = os.open(name, _WRITE, dir_fd=directory)
+            if os.path.samestat(os.fstat(fd), found):
+                os.ftruncate(fd, 0)
+                return fd
+            # Replaced in between.
+            os.close(fd)
         self._make_way(directory, name)
         return os.open(name, _CREATE, 0o600, dir_fd=directory)
 
@@ -291,6 +367,8 @@ class _Unpacker:
             raise PathError(f"{name}: a file can't be copied onto a directory") from e
 
     def _special(self, directory: int, name: str, member: Member) -> None:
+        if member.kind in (kinds.CHARACTER, kinds.BLOCK) and not self._devices:
+            return
         self._make_way(directory, name)
         if member.kind == kinds.SYMLINK:
             os.symlink(member.target, name, dir_fd=directory)
@@ -299,7 +377,7 @@ class _Unpacker:
             return
         elif member.kind == kinds.FIFO:
             os.mkfifo(name, member.mode & 0o777, dir_fd=directory)
-        elif self._owners and member.kind in (kinds.CHARACTER, kinds.BLOCK):
+        elif member.kind in (kinds.CHARACTER, kinds.BLOCK):
             kind = stat.S_IFCHR if member.kind == kinds.CHARACTER else stat.S_IFBLK
             os.mknod(name, kind | member.mode & 0o777, member.rdev, dir_fd=directory)
         else:

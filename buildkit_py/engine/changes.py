@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from buildkit_py.engine import containers
 from buildkit_py.engine.create import root_tree
 from buildkit_py.runtime.container import Container
 from buildkit_py.snapshot import overlay
@@ -21,9 +22,12 @@ def diff(engine: Engine, container: Container) -> Iterator[tuple[str, str]]:
     engine.enter()
     config = container.config()
     lower = engine.snapshots.tree(config.snapshot)
-    if engine.overlay:
-        return iter(sorted(_changes(container.part("fs"), "", lower), key=lambda change: change[1]))
-    return iter(sorted(_differences(root_tree(engine, container, config), lower), key=lambda c: c[1]))
+    with containers.paused(container):
+        if engine.overlay:
+            found = sorted(_changes(container.part("fs"), "", lower), key=lambda change: change[1])
+        else:
+            found = sorted(_differences(root_tree(engine, container, config), lower), key=lambda c: c[1])
+    return iter(found)
 
 
 def _changes(upper: str, path: str, lower: Tree) -> Iterator[tuple[str, str]]:
@@ -78,5 +82,6 @@ def export(engine: Engine, container: Container, write: Callable[[bytes], object
 
     engine.enter()
     writer = TarWriter(write)
-    write_tree(root_tree(engine, container, container.config()), writer)
+    with containers.paused(container):
+        write_tree(root_tree(engine, container, container.config()), writer)
     writer.close()

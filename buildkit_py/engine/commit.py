@@ -6,13 +6,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import DiffID, Digest, SnapshotID
 from buildkit_py.engine import containers
 from buildkit_py.engine.images import changed_config
-from buildkit_py.errors import PybuildError
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.layer.apply import apply_layer
 from buildkit_py.layer.diff import write_layer
@@ -40,7 +39,7 @@ def commit(
     config = container.config()
     base = run_config(config)
     final = changed_config(changes, base) if changes else base
-    with _paused(container) if pause and container.alive() else nullcontext():
+    with containers.paused(container) if pause else nullcontext():
         snapshot = _snapshot(engine, container, config)
     chain = engine.snapshots.chain(snapshot)
     document = _document(engine, config, final, author, message)
@@ -103,21 +102,6 @@ def _foundation(config: Config) -> dict[str, Any]:
     return document | ({"variant": platform.variant} if platform.variant else {})
 
 
-@contextmanager
-def _paused(container: Container) -> Iterator[None]:
-    """Nothing of it is written meanwhile; one that was paused before stays so."""
-    try:
-        containers.ask(container, {"op": "pause"})
-    except PybuildError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        with suppress(PybuildError):
-            containers.ask(container, {"op": "unpause"})
-
-
 def _snapshot(engine: Engine, container: Container, config: Config) -> SnapshotID:
     """A layer of what the container changed, on its image's."""
     parent = config.snapshot
@@ -158,7 +142,7 @@ class _Pipe:
                 view = view[os.write(self._write, view) :]
 
         try:
-            write_layer(fs, write, lower=lower)
+            write_layer(fs, write, lower=lower, live=True)
         except BaseException as e:
             self._error = e
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.engine.client import Client
@@ -209,6 +211,22 @@ def ask(container: Container, message: control.Message) -> None:
     """Have the container's supervisor do something. Raises PybuildError where it can't, or there is none."""
     if control.ask(container.path, message) is None:
         raise PybuildError(f"the container {container.name} is not running")
+
+
+@contextmanager
+def paused(container: Container) -> Iterator[None]:
+    """While its files are read by their places on this machine: nothing is written, and no link put in the
+    way. One that was paused before stays so."""
+    try:
+        ask(container, {"op": "pause"})
+    except PybuildError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(PybuildError):
+            ask(container, {"op": "unpause"})
 
 
 def restart(

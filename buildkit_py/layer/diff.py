@@ -16,6 +16,7 @@ from hashlib import sha256
 from buildkit_py.archive import member as kinds
 from buildkit_py.archive.member import NO_XATTRS, Member
 from buildkit_py.archive.tar import TarWriter
+from buildkit_py.archive.transfer import directory_below
 from buildkit_py.digest import DiffID
 from buildkit_py.errors import StoreError
 from buildkit_py.linux.ownership import OWNER_XATTR, Owner, decode
@@ -55,12 +56,14 @@ def write_tar(
     owners: Owners | None = None,
     lower: Tree | None = None,
     latest_ns: int | None = None,
+    live: bool = False,
 ) -> None:
     """Write the tar of the layer directory ``fs`` to a callable.
 
     ``owners``: what is recorded by path (default: as the layer's ``owners`` file has it). ``lower``: the
     tree below; where it has no directory, an opaque mark, which overlayfs sets on every new directory,
-    is left out. ``latest_ns``: what every later time becomes. Raises StoreError where a file changes
+    is left out. ``latest_ns``: what every later time becomes. ``live``: a container may change it meanwhile;
+    a directory that becomes a link must not lead out. Raises StoreError where a file changes
     meanwhile or has a name that a layer can't hold.
     """
     if owners is None:
@@ -68,7 +71,8 @@ def write_tar(
     root = os.open(fs, _DIRECTORY)
     try:
         writer = TarWriter(write) if latest_ns is None else _Clamped(write, latest_ns)
-        _LayerWriter(writer, root, owners or Owners(), lower).directory_below("", root)
+        reopen = _open_below if live else _open
+        _LayerWriter(writer, root, owners or Owners(), lower, reopen).directory_below("", root)
         writer.close()
     except OSError as e:
         raise StoreError(f"cannot read the layer {fs}: {e.strerror} {e.filename or ''}") from e
@@ -83,6 +87,7 @@ def write_layer(
     owners: Owners | None = None,
     lower: Tree | None = None,
     latest_ns: int | None = None,
+    live: bool = False,
 ) -> DiffID:
     """As write_tar(), with the digest of what is written (buildkit_py.layer.compress takes its own)."""
     hasher = sha256()
@@ -91,7 +96,7 @@ def write_layer(
         hasher.update(data)
         write(data)
 
-    write_tar(fs, hashed, owners=owners, lower=lower, latest_ns=latest_ns)
+    write_tar(fs, hashed, owners=owners, lower=lower, latest_ns=latest_ns, live=live)
     return DiffID("sha256:" + hasher.hexdigest())
 
 
@@ -115,8 +120,16 @@ class _Clamped(TarWriter):
 
 
 class _LayerWriter:
-    def __init__(self, writer: TarWriter, root: int, owners: Owners, lower: Tree | None) -> None:
+    def __init__(
+        self,
+        writer: TarWriter,
+        root: int,
+        owners: Owners,
+        lower: Tree | None,
+        reopen: Callable[[int, str, int], int],
+    ) -> None:
         self._writer = writer
+        self._open = reopen
         self._root = root
         self._owners = owners
         self._lower = lower
@@ -175,7 +188,7 @@ class _LayerWriter:
 
     def _directory(self, path: str, st: os.stat_result) -> list[_Item]:
         """Write a directory's own entries; return what is below."""
-        fd = os.open(path, _DIRECTORY, dir_fd=self._root)
+        fd = self._open(self._root, path, _DIRECTORY)
         try:
             names = os.listxattr(fd)
             owner, xattrs = self._attributes(fd, names) if names else (None, NO_XATTRS)
@@ -207,13 +220,20 @@ class _LayerWriter:
             self._regular(path, st)
             return
         owner = self._owners.get(path)
-        target = os.readlink(path, dir_fd=self._root) if kind == stat.S_IFLNK else ""
+        target = self._target(path) if kind == stat.S_IFLNK else ""
         self._writer.add(_member(path, st, owner, NO_XATTRS, target))
+
+    def _target(self, path: str) -> str:
+        fd = self._open(self._root, path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.readlink("", dir_fd=fd)
+        finally:
+            os.close(fd)
 
     def _link(self, path: str, first: str, st: os.stat_result) -> None:
         owner = self._owners.get(first)
         if stat.S_ISREG(st.st_mode):
-            fd = os.open(path, _READ, dir_fd=self._root)
+            fd = self._open(self._root, path, _READ)
             try:
                 owner = self._attributes(fd, os.listxattr(fd))[0]
             finally:
@@ -222,7 +242,7 @@ class _LayerWriter:
         self._writer.add(member._replace(kind=kinds.HARD_LINK, size=0, target=first, rdev=0))
 
     def _regular(self, path: str, st: os.stat_result) -> None:
-        fd = os.open(path, _READ, dir_fd=self._root)
+        fd = self._open(self._root, path, _READ)
         try:
             names = os.listxattr(fd)
             owner, xattrs = self._attributes(fd, names) if names else (None, NO_XATTRS)
@@ -248,6 +268,22 @@ class _LayerWriter:
             if shown is not None:
                 xattrs[shown] = read(fd, name)
         return owner, xattrs
+
+
+def _open(root: int, path: str, flags: int) -> int:
+    return os.open(path, flags, dir_fd=root)
+
+
+def _open_below(root: int, path: str, flags: int) -> int:
+    """The same through no link; costs a microsecond more."""
+    parent, _, name = path.rpartition("/")
+    if not parent:
+        return os.open(name, flags, dir_fd=root)
+    directory = directory_below(root, parent)
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    finally:
+        os.close(directory)
 
 
 def _holds_whiteout_files(fd: int) -> bool:

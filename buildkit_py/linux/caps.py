@@ -28,6 +28,7 @@ def mask(names: list[str]) -> int:
 
 DEFAULT = mask(_DEFAULT.split())
 """What Docker leaves to root in a container."""
+SYS_PTRACE = 1 << 19
 SYS_ADMIN = 1 << 21
 ALL = (1 << 64) - 1
 """Those that a kernel newer than this file may have, too."""

@@ -127,9 +127,9 @@ def take_over(mounts: tuple[MountSpec, ...], spec: SandboxSpec) -> None:
 
 def _own(path: str, uid: int, gid: int) -> None:
     os.lchown(path, uid, gid)
-    for folder, folders, files in os.walk(path):
+    # By descriptors: another container that has the directory may put links in the way meanwhile.
+    for _, folders, files, directory in os.fwalk(path):
         for name in folders + files:
-            place = os.path.join(folder, name)
-            found = os.lstat(place)
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if (found.st_uid, found.st_gid) != (uid, gid):
-                os.lchown(place, uid, gid)
+                os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)

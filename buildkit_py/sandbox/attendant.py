@@ -63,7 +63,7 @@ def _serve(conn: _socket.socket, link: _socket.socket, pidfd: int, joined: int) 
                 elif message[0] == "network":
                     network = _start_network(link, fds[0])
                 elif message[0] == "owners":
-                    recorder = Recorder(fds[0], pidfd, *message[1:])
+                    recorder = Recorder(fds[0], fds[1], *message[1:])
                     poll.register(recorder.listener, select.POLLIN)
                     wire.send(link, ("ok",))
     finally:
@@ -92,9 +92,9 @@ def _report(conn: _socket.socket, error: BaseException) -> None:
         pass
 
 
-def ask(link: _socket.socket, message: wire.Message, fd: int) -> None:
-    """From the sandbox's side: hand over a descriptor with a request, wait until it is served."""
-    wire.send(link, message, (fd,))
+def ask(link: _socket.socket, message: wire.Message, *fds: int) -> None:
+    """From the sandbox's side: hand over descriptors with a request, wait until it is served."""
+    wire.send(link, message, fds)
     await_answer(link)
 
 

@@ -67,8 +67,9 @@ def main(
             status = _by_runtime(conn, link, spec, settings, namespace)
         else:
             program = forehand(spec, settings)
+            mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             prepare(conn, link, spec, settings, namespace)
-            become(spec, settings, program, link)
+            become(spec, settings, program, link, mounts)
             status = execute(conn, spec)
     except BaseException as e:
         report(conn, e)
@@ -150,13 +151,19 @@ def prepare(
     process.go_to(spec.cwd)
     process.set_limits(spec)
     process.enter_user_namespaces(spec)
+    if settings.mode == "single" and (spec.uid or spec.gid):
+        process.take_emulated_user(spec, os.open("/proc/self", os.O_PATH | os.O_CLOEXEC))
+    if "pid" in spec.host or "pid" in dict(spec.shared):
+        process.hide()
     sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
 
 
-def become(spec: SandboxSpec, settings: Settings, program: bytes, link: _socket.socket | None) -> None:
-    """Take on the command's user, capabilities and filter."""
+def become(
+    spec: SandboxSpec, settings: Settings, program: bytes, link: _socket.socket | None, mounts: int
+) -> None:
+    """Take on the command's user, capabilities and filter. ``mounts``: the sandbox's mount namespace."""
     if settings.mode == "single":
-        process.become_emulated(spec, program, link)
+        process.become_emulated(spec, program, link, mounts)
     else:
         process.become(spec, program)
 

@@ -11,6 +11,7 @@ import _socket
 import errno
 import fcntl
 import os
+import select
 import stat
 import struct
 import sys
@@ -30,6 +31,8 @@ _KINDS = {
     "net": sc.CLONE_NEWNET,
     "cgroup": sc.CLONE_NEWCGROUP,
 }
+_LOOKS, _LOOK = 100, 5
+"""How often, and every how many milliseconds."""
 _NS_GET_PARENT = 0xB702
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
@@ -50,13 +53,24 @@ def main(
         spec = wire.receive_spec(conn)
         program = child.forehand(spec, settings)
         process.set_oom_score(spec)
+        _await_program(pidfd)
         groups = [os.open(f"{d}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for d in spec.cgroups]
         users = _users(pidfd) if spec.processes or spec.keep_id else -1
+        mounts = os.open(f"/proc/{_number(pidfd)}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        own = os.open("/proc/self", os.O_PATH | os.O_CLOEXEC)
         # A tool is to see the container's files, and none of it is to see the tool.
         sc.setns(pidfd, sc.CLONE_NEWNS if spec.tool else _differing(pidfd))
+        if settings.mode == "single" and (spec.uid or spec.gid):
+            # It writes files of /proc that a hidden process can't write.
+            if users >= 0:
+                process.join_user_namespace(users, spec)
+            process.take_emulated_user(spec, own)
+            users = -1
+        if not (spec.tool and settings.mode == "single"):
+            process.hide()
         pid, pidfd = sc.clone(0)
         if pid == 0:
-            _become(conn, link, spec, settings, program, groups, users)
+            _become(conn, link, spec, settings, program, groups, users, mounts)
         wire.send(conn, ("started",), (pidfd,))
         os.close(pidfd)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -73,6 +87,19 @@ def _number(pidfd: int) -> str:
     if pid == "-1":
         raise SandboxError("the container has ended", call="setns", errno=errno.ESRCH)
     return pid
+
+
+def _await_program(pidfd: int) -> None:
+    """A sandbox with other sandboxes' processes is hidden until it has become its program (process.hide): a
+    moment after it said so, or not at all where that is a set-uid one."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    for _ in range(_LOOKS):
+        try:
+            os.readlink(f"/proc/{_number(pidfd)}/ns/mnt")
+            return
+        except PermissionError:
+            poll.poll(_LOOK)
 
 
 def _users(pidfd: int) -> int:
@@ -107,6 +134,7 @@ def _become(
     program: bytes,
     groups: list[int],
     users: int,
+    mounts: int,
 ) -> NoReturn:
     status = child.SETUP_FAILED
     try:
@@ -125,7 +153,7 @@ def _become(
         if users >= 0:
             process.join_user_namespace(users, spec)
         sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
-        child.become(spec, settings, program, link)
+        child.become(spec, settings, program, link, mounts)
         status = child.execute(conn, spec)
     except BaseException as e:
         child.report(conn, e)

@@ -86,10 +86,11 @@ class _Request:
 
 
 class Recorder:
-    """Answers one sandbox's notifications. Enters its mount namespace for good."""
+    """Answers one sandbox's notifications. Enters its mount namespace (a descriptor, not the process's: that
+    may be hidden from us) for good."""
 
     def __init__(
-        self, listener: int, pidfd: int, upper: str, layers: tuple[str, ...], uid: int, gid: int
+        self, listener: int, namespace: int, upper: str, layers: tuple[str, ...], uid: int, gid: int
     ) -> None:
         self.listener = listener
         self._default = Owner(uid, gid)
@@ -100,7 +101,8 @@ class Recorder:
         # We are in the starter's process namespace, which is the host's for --pid=host.
         self._proc = mounts.proc(host=True)
         self._own = os.open("self/fd", flags, dir_fd=self._proc)
-        sc.setns(pidfd, sc.CLONE_NEWNS)
+        sc.setns(namespace, sc.CLONE_NEWNS)
+        os.close(namespace)
         self._root = os.open("/", flags)
         # So that "N" is a path to descriptor N: setxattr(2) takes no O_PATH descriptor.
         os.fchdir(self._own)

@@ -210,22 +210,37 @@ def become(spec: SandboxSpec, program: bytes) -> None:
     _no_more_privileges(spec)
 
 
-def become_emulated(spec: SandboxSpec, program: bytes, link: _socket.socket | None) -> None:
-    """The same where one id is mapped. Another user than root is had by one more user namespace, which
-    maps that user to the one id there is."""
-    if spec.uid or spec.gid:
-        sc.unshare(sc.CLONE_NEWUSER)
-        write_file("/proc/self/setgroups", "deny")
-        write_file("/proc/self/uid_map", f"{spec.uid} 0 1")
-        write_file("/proc/self/gid_map", f"{spec.gid} 0 1")
+def hide() -> None:
+    """Let no process of a container trace this one, or read its memory, environment and descriptors, until
+    it has become a program of the image. From here on it can't write files of its own in /proc."""
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)
+
+
+def take_emulated_user(spec: SandboxSpec, own: int) -> None:
+    """Where one id is mapped, another user than root is had by one more user namespace, which maps that user
+    to the one id there is. ``own``: our directory of /proc."""
+    sc.unshare(sc.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{spec.uid} 0 1"), ("gid_map", f"{spec.gid} 0 1")):
+        fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=own)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
+
+
+def become_emulated(spec: SandboxSpec, program: bytes, link: _socket.socket | None, mounts: int) -> None:
+    """The same where one id is mapped, after take_emulated_user."""
     _, permitted, _ = sc.capget()
     keep = 0 if spec.uid else spec.capabilities & permitted
     _drop_bounding(spec)
     listener = sc.seccomp_filter(program, sc.SECCOMP_FILTER_FLAG_NEW_LISTENER)
     if link is not None:
-        attendant.ask(link, ("owners", spec.tree or spec.upper, spec.layers, spec.uid, spec.gid), listener)
+        attendant.ask(
+            link, ("owners", spec.tree or spec.upper, spec.layers, spec.uid, spec.gid), listener, mounts
+        )
     os.close(listener)
-    sc.capset(keep, keep, 0)
+    # A tool, whose calls are answered by who must look at it, is not hidden; nobody without this may look.
+    sc.capset(keep, keep | (permitted & caps.SYS_PTRACE if spec.tool else 0), 0)
     _no_more_privileges(spec)
 
 

@@ -7,7 +7,6 @@ through standard input or output; an error is a line on standard error, and exit
 from __future__ import annotations
 
 import os
-import stat
 
 from buildkit_py.archive import transfer
 from buildkit_py.errors import PybuildError
@@ -37,7 +36,8 @@ def _pack(path: str, follow: str, name: str) -> None:
 
 def _unpack(path: str, name: str, kind: str, owners: str) -> None:
     source = transfer.Source(name, kind in ("directory", "contents"), kind == "contents")
-    transfer.unpack(lambda size: os.read(0, size), path, source, owners=owners == "owners")
+    kept = owners == "owners"
+    transfer.unpack(lambda size: os.read(0, size), path, source, owners=kept, devices=kept)
 
 
 def _write(data: bytes) -> None:
@@ -46,15 +46,13 @@ def _write(data: bytes) -> None:
         view = view[os.write(1, view) :]
 
 
-def _owner(path: str, found: os.stat_result) -> tuple[int, int]:
+def _owner(fd: int, found: os.stat_result) -> tuple[int, int]:
     """As it is recorded, where one id is mapped."""
-    if stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
-        try:
-            owner = decode(os.getxattr(path, OWNER_XATTR, follow_symlinks=False))
-            return owner.uid, owner.gid
-        except (OSError, ValueError):
-            pass
-    return found.st_uid, found.st_gid
+    try:
+        owner = decode(os.getxattr(fd, OWNER_XATTR))
+    except (OSError, ValueError):
+        return found.st_uid, found.st_gid
+    return owner.uid, owner.gid
 
 
 def fitted(spec: SandboxSpec, tool: str, args: tuple[str, ...]) -> SandboxSpec:

@@ -110,7 +110,7 @@ def _lines(tree: Tree | None, path: str, least: int) -> list[list[str]]:
     entry = tree.lookup(path) if tree is not None else None
     if entry is None or not stat.S_ISREG(entry.mode):
         return []
-    fd = os.open(entry.host, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(entry.host, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         data = os.read(fd, _MAX_SIZE)
     finally:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_py.archive import transfer
 from buildkit_py.archive.transfer import PathError, Source, describe, pack, unpack
 from buildkit_py.errors import ImageError
 
@@ -180,3 +181,38 @@ def test_an_archive_of_any_form_goes_into_a_directory(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["a", "a/b", "c", "d"]
     with pytest.raises(PathError, match="no such directory"):
         unpack(hostile().read, str(tmp_path / "none"), Source())
+
+
+def test_a_directory_that_becomes_a_link_while_it_is_read_leads_nowhere(tmp_path: Path) -> None:
+    secret, place = tmp_path / "secret", tmp_path / "place"
+    secret.mkdir()
+    (secret / "key").write_text("secret")
+    (place / "a").mkdir(parents=True)
+    (place / "a" / "file").write_text("own")
+    (place / "b").write_bytes(bytes(2 << 20))
+    stream = io.BytesIO()
+
+    def write(data: bytes) -> None:
+        """Called first when the directory ``a`` is known and not yet read."""
+        stream.write(data)
+        if not (place / "a").is_symlink():
+            (place / "a").rename(tmp_path / "away")
+            (place / "a").symlink_to(secret)
+
+    pack(str(place), write)
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as tar:
+        assert tar.getnames() == ["place", "place/b"]
+
+
+def test_a_file_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "_MAX_UNKNOWN", 1000)
+    (tmp_path / "grows").touch()
+    read = os.read
+
+    def endless(fd: int, size: int) -> bytes:
+        return read(fd, size) or bytes(size)
+
+    monkeypatch.setattr(os, "read", endless)
+    with pytest.raises(PathError, match="grows while it is read"):
+        pack(str(tmp_path / "grows"), io.BytesIO().write)

@@ -300,3 +300,25 @@ def test_reading_only_the_bytes(fs: Path) -> None:
     out: list[bytes] = []
     write_tar(str(fs), out.append)
     assert b"".join(out) == EMPTY
+
+
+def test_a_directory_that_becomes_a_link_leads_nowhere(tmp_path: Path) -> None:
+    """A container that runs may change its layer while it is read."""
+    secret, place = tmp_path / "secret", tmp_path / "place"
+    secret.mkdir()
+    (secret / "b").write_text("secret")
+    (place / "x").mkdir(parents=True)
+    (place / "x" / "a").write_bytes(bytes(2 << 20))
+    (place / "x" / "b").write_text("own")
+    written = b""
+
+    def write(data: bytes) -> None:
+        nonlocal written
+        written += data
+        if not (place / "x").is_symlink():
+            (place / "x").rename(tmp_path / "away")
+            (place / "x").symlink_to(secret)
+
+    with pytest.raises(StoreError):
+        write_layer(str(place), write, live=True)
+    assert b"secret" not in written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from buildkit_py.runtime.mounts import prepare, sandbox_mount
 from buildkit_py.runtime.volumes import VolumeStore, image_volumes, named
 from buildkit_py.sandbox.spec import SandboxMount
 from buildkit_py.snapshot.dirtree import DirTree
+from buildkit_py.snapshot.tree import Entry
 
 
 @pytest.fixture
@@ -173,3 +175,25 @@ def test_declared_volumes_become_anonymous_ones_unless_mounted() -> None:
     config: dict[str, object] = {"Volumes": {"/a": {}, "/b/": {}}}
     assert image_volumes(config, [MountSpec("bind", "/b", "/x")]) == (MountSpec("volume", "/a"),)
     assert image_volumes({}, []) == ()
+
+
+def test_links_that_are_put_in_the_way_while_a_volume_is_filled(
+    store: VolumeStore, image: DirTree, tmp_path: Path
+) -> None:
+    """Another container that has the volume does it: nothing is written outside."""
+    (tmp_path / "image" / "data" / "sub" / "planted").write_text("from the image")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    data = Path(store.create("db").path)
+
+    class Hostile(DirTree):
+        def walk(self, path: str) -> Iterator[Entry]:
+            for entry in super().walk(path):
+                if entry.path.endswith("planted"):
+                    (data / "sub").rmdir()
+                    (data / "sub").symlink_to(outside)
+                yield entry
+
+    with pytest.raises(PybuildError):
+        mounted(store, Hostile(image.root), MountSpec("volume", "/data", "db"))
+    assert list(outside.iterdir()) == []
