@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_py.linux import cgroups
 from tests.support import leaks
 from tests.support.containers import ready, state, supervisor_of
 from tests.support.runner import Pybuild
 
+PARENT = f"pybuild-faults-{os.getpid()}"
 LOUD = "echo ready; while :; do head -c 100000 /dev/zero | tr '\\0' x; echo; done"
 
 
@@ -96,6 +99,121 @@ def test_everything_of_a_container_is_killed_in_turn(pybuild: Pybuild) -> None:
         assert state(pybuild, "box")["Running"] is False, f"process {number} of {len(ours)}"
         pybuild("start", "box")
     pybuild("rm", "-f", "box")
+    assert leaks.leaked(before) == ""
+
+
+def kept_elsewhere() -> set[str]:
+    """Control groups of ours, and network devices, which no list of processes shows."""
+    found = {f"device {name}" for name in os.listdir("/sys/class/net")}
+    mounted = cgroups.hierarchies()
+    for point in {mounted.unified, *mounted.single.values()} - {""}:
+        found |= {str(path) for path in Path(point).glob(f"**/{PARENT}/**/")}
+    return found
+
+
+def full(pybuild: Pybuild, name: str) -> tuple[str, ...]:
+    """The words of a container that has all there is to have: a network, a port, a volume, limits."""
+    pybuild("network", "create", "net", status=None)
+    return (
+        *("-d", "--name", name, "--network", "net", "-p", "80", "-v", "vol:/v", "--tmpfs", "/t"),
+        *(f"--cgroup-parent=/{PARENT}", "--pids-limit", "50", "--memory", "100m"),
+        *("busybox", "sh", "-c", "echo ready; sleep 1000"),
+    )
+
+
+def without_parent() -> None:
+    mounted = cgroups.hierarchies()
+    for point in {mounted.unified, *mounted.single.values()} - {""}:
+        if Path(point, PARENT).is_dir():
+            Path(point, PARENT).rmdir()
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "first process", "all at once"])
+def test_nothing_of_a_container_that_has_everything_is_left(pybuild: Pybuild, victim: str) -> None:
+    """Mounts, processes, control groups and network devices, counted before and after. All at once is what a
+    restart of the machine leaves: files, and no process that they tell of."""
+    before, elsewhere = leaks.held(), kept_elsewhere()
+    words = full(pybuild, "box")
+    pybuild("run", *words)
+    ready(pybuild, "box")
+    number = state(pybuild, "box")["Pid"]
+    assert isinstance(number, int)
+    if victim == "supervisor":
+        os.kill(supervisor_of(pybuild, "box"), signal.SIGKILL)
+    elif victim == "first process":
+        os.kill(number, signal.SIGKILL)
+    else:
+        for pid, _ in leaks.held().processes - before.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert pybuild("wait", "box").stdout == "137\n"
+    found = state(pybuild, "box")
+    assert (found["Status"], found["Running"], found["Pid"]) == ("exited", False, 0)
+    if victim == "all at once":
+        # Control groups don't outlive the machine.
+        for folder in sorted(kept_elsewhere() - elsewhere, key=len, reverse=True):
+            Path(folder).rmdir()
+    pybuild("start", "box")
+    assert pybuild("exec", "box", "echo", "in").stdout == "in\n"
+    assert pybuild("port", "box").stdout
+    pybuild("rm", "-f", "box")
+    pybuild("network", "rm", "net")
+    pybuild("volume", "rm", "vol")
+    assert leaks.leaked(before) == ""
+    without_parent()
+    assert kept_elsewhere() == elsewhere
+
+
+def test_two_removals_at_once(pybuild: Pybuild) -> None:
+    """Of a container that runs, and of one that doesn't: it is gone, and nobody fails but by finding
+    that out."""
+    for words in (("run", "-d"), ("create",)):
+        for _ in range(3):
+            pybuild(*words, "--name", "box", "-v", "/v", "busybox", "sleep", "1000")
+            both = [pybuild.start("rm", "-f", "-v", "box") for _ in range(3)]
+            errors = [process.communicate(timeout=60)[1] for process in both]
+            assert 0 in [process.returncode for process in both], errors
+            assert all("no such container" in error for error in errors if error), errors
+            assert pybuild("ps", "-aq").stdout == ""
+            assert pybuild("volume", "ls", "-q").stdout == ""
+    assert list((pybuild.store / "containers" / ".trash").glob("*")) == []
+
+
+def test_two_starts_at_once(pybuild: Pybuild) -> None:
+    """One supervisor, and both find it running."""
+    before = leaks.held()
+    pybuild("create", "--name", "box", "-p", "80", "busybox", "sh", "-c", "echo ready; sleep 1000")
+    for _ in range(3):
+        several = [pybuild.start("start", "box") for _ in range(3)]
+        errors = [process.communicate(timeout=60)[1] for process in several]
+        assert [process.returncode for process in several] == [0, 0, 0], errors
+        assert state(pybuild, "box")["Running"] is True
+        log = pybuild("logs", "box").stdout
+        pybuild("kill", "box")
+        pybuild("wait", "box")
+    assert log == "ready\n" * 3
+    pybuild("rm", "box")
+    assert leaks.leaked(before) == ""
+
+
+def test_run_is_killed_at_any_moment(pybuild: Pybuild) -> None:
+    """SIGKILL: the container is not there, or is whole; then it can be removed, and nothing is left."""
+    pybuild("pull", "busybox")
+    before = leaks.held()
+    for hundredth in range(1, 31, 2):
+        with pybuild.start("run", "--rm", "-v", "/v", "busybox", "sleep", "1000") as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(hundredth / 100)
+            process.kill()
+    for name in pybuild("ps", "-aq").stdout.split():
+        assert state(pybuild, name)["Status"] in ("created", "running", "exited")
+        pybuild("rm", "-f", "-v", name, status=None)
+    assert pybuild("ps", "-aq").stdout == ""
+    pybuild("container", "prune", "-f")
+    pybuild("volume", "prune", "-af", status=None)
+    assert pybuild("volume", "ls", "-q").stdout == ""
+    assert [path.name for path in (pybuild.store / "containers").iterdir() if path.name[0] != "."] == []
+    assert pybuild("run", "--rm", "busybox", "echo", "again").stdout == "again\n"
     assert leaks.leaked(before) == ""
 
 

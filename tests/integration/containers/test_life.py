@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -166,3 +168,38 @@ def test_restart_policies(pybuild: Pybuild) -> None:
     pybuild("stop", "always")
     assert state(pybuild, "always")["Status"] == "exited"
     pybuild("rm", "always")
+
+
+def test_bytes_of_any_kind_go_through_whole(pybuild: Pybuild) -> None:
+    """30 MB of noise in and out again; with -i a file is stdin, and its end is the command's."""
+    data = os.urandom(30 << 20)
+    source = pybuild.out / "noise"
+    source.write_bytes(data)
+    words = ("run", "--rm", "-q", "-i", "--log-driver", "none", "busybox")
+    with (
+        open(source, "rb") as stdin,
+        pybuild.start(*words, "cat", stdin=stdin, text=False, errors=None) as process,
+    ):
+        out, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors[-200:]) == (0, b"")  # type: ignore[comparison-overlap]
+    assert hashlib.sha256(out).digest() == hashlib.sha256(data).digest()  # type: ignore[arg-type]
+
+
+def test_who_is_attached_twice_sees_the_same(me: Pybuild) -> None:
+    script = "read line; echo got $line; read line; echo got $line"
+    me("run", "-d", "-i", "--name", "box", "busybox", "sh", "-c", script)
+    with (
+        me.start("attach", "box", stdin=subprocess.PIPE) as one,
+        me.start("attach", "box", stdin=subprocess.PIPE) as two,
+    ):
+        # The second is attached when it has had a word.
+        assert one.stdin and two.stdin and one.stdout and two.stdout
+        two.stdin.write("first\n")
+        two.stdin.flush()
+        assert two.stdout.readline() == "got first\n"
+        one.stdin.write("second\n")
+        one.stdin.flush()
+        assert one.stdout.readlines()[-1] == "got second\n"
+        assert two.stdout.read() == "got second\n"
+        assert (one.wait(30), two.wait(30)) == (0, 0)
+    me("rm", "box")
