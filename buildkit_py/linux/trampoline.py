@@ -32,14 +32,15 @@ class Failure(NamedTuple):
     status: int
 
 
-def program(failures: list[Failure], before: bytes = b"") -> bytes:
+def program(failures: list[Failure], before: bytes = b"", *, named: bool = False) -> bytes:
     """The ELF image for x86_64: execve(argv[0], argv + 1, envp). The last failure has errno 0.
 
-    ``before``: code that is run first.
+    ``before``: code that is run first. ``named``: argv[0] is its own name; all others come one later.
     """
+    at = 16 if named else 8
     code = before + bytes.fromhex(
-        "488b7c2408"  # mov rdi, [rsp+8]          path: argv[0]
-        "488d742410"  # lea rsi, [rsp+16]         argv + 1
+        f"488b7c24{at:02x}"  # mov rdi, [rsp+8]          path: argv[0]
+        f"488d7424{at + 8:02x}"  # lea rsi, [rsp+16]         argv + 1
         "488b0424"  # mov rax, [rsp]              argc
         "488d54c410"  # lea rdx, [rsp+rax*8+16]   envp
         "b83b000000"  # mov eax, 59               execve

@@ -68,7 +68,7 @@ def isolated(spec: SandboxSpec, asked: Isolation, tree: Tree, identity: Identity
 def find_runtime(asked: Isolation) -> str:
     """The path of the OCI runtime. Raises PybuildError."""
     refused = {
-        "--init": asked.init,
+        "--init": asked.init and os.uname().machine != "x86_64",
         "--userns=keep-id": asked.userns == "keep-id",
         **{f"--{kind}=container:{name}": True for kind, name in asked.shared},
     }

@@ -21,12 +21,14 @@ import json
 import os
 import select
 import signal
+import stat
 import termios
 import tty
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import cgroups, mounts
+from buildkit_py.linux import cgroups, init, mounts, trampoline
 from buildkit_py.linux import syscalls as sc
+from buildkit_py.oci import defaults
 from buildkit_py.sandbox import layout, oci, process, root, wire
 from buildkit_py.sandbox.spec import SandboxSpec
 
@@ -49,6 +51,8 @@ def run(conn: _socket.socket, spec: SandboxSpec, *, mode: str, base_stub: str) -
     if builder.stubs or builder.stub_layer:
         wire.send(conn, ("made", builder.stub_layer, [tuple(s) for s in builder.stubs]))
     sc.move_mount(top, sc.AT_FDCWD, "rootfs")
+    if spec.init:
+        spec = spec._replace(args=(oci.INIT, _look_up(top, spec), *spec.args))
     if "pid" not in spec.host:
         # The runtime looks itself up there.
         mounts.attach(mounts.proc(host=False), os.open("/proc", os.O_PATH | os.O_CLOEXEC), "/proc")
@@ -96,11 +100,41 @@ def _write_bundle(spec: SandboxSpec, mode: str) -> None:
         os.chmod(path, mount.mode)
         if (mount.uid or mount.gid) and mode != "single":
             os.chown(path, mount.uid, mount.gid)
+    if spec.init:
+        files[oci.INIT] = _write_init(spec)
     cgroup = f"/{_group_of(spec)}/runtime" if mode == "root" and spec.cgroups else ""
     _, permitted, _ = sc.capget()
     document = oci.document(spec, mode=mode, permitted=permitted, files=files, cgroup=cgroup)
     with open("config.json", "w") as f:
         json.dump(document, f, indent=1)
+
+
+def _look_up(top: int, spec: SandboxSpec) -> str:
+    """The path of the command, which the runtime would look up itself; where there is none, as given."""
+    name = spec.args[0] if spec.args else ""
+    path = next((e[5:] for e in spec.env if e.startswith("PATH=")), defaults.PATH)
+    for folder in [] if "/" in name else path.split(":"):
+        found = mounts.resolve(top, f"{folder}/{name}")
+        if found >= 0:
+            mode = os.fstat(found).st_mode
+            os.close(found)
+            if stat.S_ISREG(mode) and mode & 0o111:
+                return f"{folder}/{name}"
+    return name
+
+
+def _write_init(spec: SandboxSpec) -> str:
+    """The program of ``--init`` for the bundle."""
+    path = f"{spec.bundle}/files/init"
+    name = spec.args[2] if len(spec.args) > 2 else ""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as f:
+        failures = process.failures(name)
+        if "/" not in spec.args[1]:
+            words = f'exec: "{name}": executable file not found in $PATH\n'.encode("utf-8", "surrogateescape")
+            failures[0] = failures[0]._replace(message=words)
+        f.write(trampoline.program(failures, init.CODE, named=True))
+    os.chmod(path, 0o555)
+    return path
 
 
 def _group_of(spec: SandboxSpec) -> str:

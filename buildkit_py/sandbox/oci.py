@@ -16,6 +16,8 @@ from buildkit_py.sandbox import layout
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 
 VERSION = "1.0.2"
+INIT = "/dev/init"
+"""Where the program of ``--init`` is, in /dev, which belongs to nobody's image."""
 Document = dict[str, Any]
 
 _SAFE = ["nosuid", "noexec", "nodev"]
@@ -28,8 +30,8 @@ _NAMESPACES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
 
 def document(spec: SandboxSpec, *, mode: str, permitted: int, files: dict[str, str], cgroup: str) -> Document:
     """``mode``: as of Identity. ``permitted``: the capabilities that we have ourselves. ``files``: the path
-    of each mount of kind file, by target. ``cgroup``: the control group for the container, from the root of
-    its hierarchy; "" for none."""
+    of each mount of kind file, by target, and of INIT. ``cgroup``: the control group for the container, from
+    the root of its hierarchy; "" for none."""
     linux: Document = {
         "namespaces": [{"type": "mount"}]
         + [{"type": name} for kind, name in _NAMESPACES.items() if kind not in spec.host],
@@ -54,6 +56,8 @@ def document(spec: SandboxSpec, *, mode: str, permitted: int, files: dict[str, s
     }
     if "uts" not in spec.host:
         result["hostname"] = spec.hostname
+    if INIT in files:
+        result["mounts"].append(_bind(files[INIT], INIT, ["bind", "nosuid", "nodev", "ro"]))
     return result
 
 

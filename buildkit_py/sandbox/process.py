@@ -320,12 +320,9 @@ def execute(spec: SandboxSpec, ready: Callable[[], None]) -> tuple[int, str]:
     name = spec.args[0] if spec.args else ""
     path, reason, status = _look_up(name, env.get("PATH", defaults.PATH))
     if path:
-        failures = [
-            trampoline.Failure(number, _line(name, words), status) for number, words, status in _REFUSALS
-        ]
         try:
             ready()
-            trampoline.execute(path, spec.args, env, failures, init.CODE if spec.init else b"")
+            trampoline.execute(path, spec.args, env, failures(name), init.CODE if spec.init else b"")
             if spec.init:
                 reason = "--init needs memory that may be executed (sysctl vm.memfd_noexec=0)"
                 os.write(2, f"{reason}\n".encode())
@@ -338,6 +335,11 @@ def execute(spec: SandboxSpec, ready: Callable[[], None]) -> tuple[int, str]:
     line = _line(name, reason)
     os.write(2, line)
     return status, line.decode("utf-8", "surrogateescape").strip()
+
+
+def failures(name: str) -> list[trampoline.Failure]:
+    """What the trampoline says where a command can't be executed."""
+    return [trampoline.Failure(number, _line(name, words), status) for number, words, status in _REFUSALS]
 
 
 def _look_up(name: str, path: str) -> tuple[str, str, int]:

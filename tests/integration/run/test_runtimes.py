@@ -74,7 +74,30 @@ def test_statuses(pybuild: Pybuild, runtime: str) -> None:
     assert "no program no-such-program" in done.stderr
     done = pybuild("run", "--rm", "-q", "--runtime", "/bin/false", IMAGE, "true", status=125)
     assert "false could not make the container" in done.stderr
-    assert "--init is not done with --runtime" in pybuild(*words[:-1], "--init", IMAGE, status=125).stderr
+    both = ("--userns=keep-id", IMAGE)
+    assert "keep-id is not done with --runtime" in pybuild(*words[:-1], *both, status=125).stderr
+
+
+@RUNTIMES
+def test_init(pybuild: Pybuild, runtime: str) -> None:
+    """Process 1 collects what dies and passes signals on; the command is its child."""
+    script = "sed -n 's/PPid:.//p' /proc/$$/status; readlink /proc/1/exe"
+    done = run(pybuild, runtime, "--init", script=script)
+    assert done.stdout.startswith("1\n")
+    assert done.stdout.endswith("/dev/init\n")
+    run(pybuild, runtime, "--init", script="exit 7", status=7)
+    words = ("run", "--rm", "-q", "--init", "--runtime", runtime, IMAGE)
+    assert "not found in $PATH" in pybuild(*words, "nonsense", status=127).stderr
+    # What is orphaned is collected.
+    orphan = "sh -c 'true & exec true'; while ps -o stat | grep -q Z; do :; done; echo none"
+    assert run(pybuild, runtime, "--init", script=orphan).stdout == "none\n"
+    script = "trap 'echo got; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    with pybuild.start(*words, "sh", "-c", script) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+        assert process.stdout.read() == "got\n"
+    assert process.returncode == 5
 
 
 @RUNTIMES
