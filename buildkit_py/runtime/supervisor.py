@@ -640,8 +640,12 @@ class Supervisor:
     def _stop_signal(self) -> int:
         from buildkit_py.runtime.signals import number_of
 
-        request = self._config.request
-        return number_of(request.stop_signal or self._config.image_config.get("StopSignal") or "TERM")
+        text = self._config.request.stop_signal or self._config.image_config.get("StopSignal") or "TERM"
+        try:
+            return number_of(text)
+        except PybuildError:
+            # An image may say anything.
+            return signal.SIGTERM
 
     def _stop_timeout(self) -> float:
         timeout = self._config.request.stop_timeout

@@ -248,3 +248,27 @@ def test_what_commands_of_health_checks_and_exec_are_handed(pybuild: Pybuild) ->
         assert set(re.findall(r" (\d+) -> ", text)) <= {"0", "1", "2", "10"}, text
         assert "socket:" not in text and "PYBUILD" not in text and str(pybuild.folder) not in text
     pybuild("rm", "-f", "box")
+
+
+def test_working_directories_that_are_descriptors(pybuild: Pybuild) -> None:
+    """Of a process on its way in (CVE-2024-21626), directly and by a link of the container's."""
+    script = "for n in $(seq 3 15); do ln -s /proc/self/fd/$n /w$n; done; echo ready; sleep 1000"
+    pybuild("run", "-d", "--name", "box", "busybox", "sh", "-c", script)
+    ready(pybuild, "box")
+    for number in range(3, 16, 2):
+        for place in (f"/proc/self/fd/{number}", f"/w{number}"):
+            done = pybuild("exec", "-w", place, "box", "ls", "-A", ".", status=None)
+            assert (done.status, done.stdout) == (126, ""), done
+            assert "cannot be entered" in done.stderr
+    pybuild("rm", "-f", "box")
+
+
+def test_a_program_that_is_the_one_that_runs_it(pybuild: Pybuild) -> None:
+    """What a command that enters is told to execute is never our own interpreter (CVE-2019-5736)."""
+    script = "ln -s /proc/self/exe /evil; echo ready; sleep 1000"
+    pybuild("run", "-d", "--name", "box", "busybox", "sh", "-c", script)
+    ready(pybuild, "box")
+    done = pybuild("exec", "box", "/evil", "-c", "print('python')", status=None)
+    assert done.status != 0
+    assert "python" not in done.stdout
+    pybuild("rm", "-f", "box")
