@@ -62,7 +62,7 @@ def test_the_images_check_and_none(pybuild: Pybuild) -> None:
     pybuild("rm", "-f", "box")
     pybuild("run", "-d", "--name", "box", "--no-healthcheck", "checked", "sleep", "1000")
     assert "health" not in pybuild("ps").stdout
-    assert pybuild("inspect", "-f", "{{json .Config.Healthcheck}}", "box").stdout == "null\n"
+    assert pybuild("inspect", "-f", "{{.Config.Healthcheck.Test}}", "box").stdout == "[NONE]\n"
     pybuild("rm", "-f", "box")
     flags = ("--no-healthcheck", "--health-cmd", "true")
     assert "exclude each other" in pybuild("run", *flags, "checked", status=125).stderr
