@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image history": ("image_history", "Show how an image was made"),
     "image prune": ("image_prune", "Remove images without a name"),
     "container prune": ("container_prune", "Remove all containers that don't run"),
+    "system df": ("system_df", "Show what everything takes on disk"),
     "volume create": ("volume_create", "Make a volume"),
     "volume ls": ("volume_ls", "List volumes"),
     "volume inspect": ("volume_inspect", "Show a volume's details as JSON"),
@@ -81,6 +82,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "debug dump-ast": ("debug_dump_ast", "Print a Dockerfile's syntax tree"),
     "debug graph": ("debug_graph", "Print a Dockerfile's build graph as DOT"),
     "debug shell": ("debug_shell", "Enter the state of a step of a build"),
+    "info": ("info", "Show how many containers and images there are, and where"),
     "doctor": ("doctor", "Say what this machine allows, and how to mend what it doesn't"),
     "completion": ("completion", "Print a shell's completion script"),
     "version": ("version", "Show the version"),
@@ -137,7 +139,7 @@ ALIASES: dict[str, str] = {
     "buildx du": "cache du",
     "buildx prune": "cache prune",
     "system prune": "prune",
-    "system df": "cache du",
+    "system info": "info",
 }
 """Docker's longer names."""
 
@@ -161,7 +163,7 @@ GROUPS: dict[str, str] = {
     "container": "",
     "builder": "",
     "buildx": "",
-    "system": "",
+    "system": "Disk use, and docker's longer names",
 }
 """Names that take a second word; those without a help text are not listed."""
 

@@ -33,7 +33,7 @@ def host_config(config: Config) -> dict[str, Any]:
 def _log_options(log: LogSpec) -> dict[str, str]:
     given = {
         "max-size": str(log.max_size or ""),
-        "max-file": str(log.max_files if log.max_size else ""),
+        "max-file": str(log.max_files if log.max_files != LogSpec().max_files else ""),
         "labels": ",".join(log.labels),
         "env": ",".join(log.env),
     }

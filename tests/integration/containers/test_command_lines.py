@@ -208,6 +208,21 @@ def test_a_tar_of_contents_begins_at_the_dot(me: Pybuild) -> None:
     me("rm", "full")
 
 
+def test_what_everything_takes(two: Pybuild) -> None:
+    lines = two("system", "df", "--format", "{{.Type}}:{{.TotalCount}}:{{.Active}}").stdout.splitlines()
+    assert lines == ["Images:1:1", "Containers:2:1", "Local Volumes:1:1", "Build Cache:0:0"]
+    two("exec", "one", "dd", "if=/dev/zero", "of=/data/big", "bs=1000", "count=1000")
+    assert "Local Volumes   1         1         1MB" in two("system", "df").stdout
+    verbose = two("system", "df", "-v").stdout
+    assert all(name in verbose for name in ("busybox", "three", "data", "'exit 3'", "1MB"))
+
+
+def test_info(two: Pybuild) -> None:
+    form = "{{.Containers}} {{.ContainersRunning}} {{.ContainersStopped}} {{.Images}} {{.DockerRootDir}}"
+    assert two("info", "-f", form).stdout == f"2 1 1 1 {two.store}\n"
+    assert "Running: 1" in two("info").stdout
+
+
 def test_history_of_an_image(two: Pybuild) -> None:
     lines = two(
         "history", "--no-trunc", "--format", "{{.ID}}|{{.CreatedBy}}|{{.Size}}", "busybox"
