@@ -12,11 +12,13 @@ it; every other kind of cache stores the same two documents. Written canonically
     mounts      {name: blob}  contents of cache mounts, by a digest of what the mount is called
     names       {key: text}  what steps are called, for people
     places      {name: [id, mode, uid, gid]}  the mounts' directories
+    starts      {name: key}  of mounts with ``from=``: the result that they began as
 
-It holds digests, sizes and times alone: no name, no command and no variable reaches it. (``names`` and
-``places`` are of files that ``pybuild cache export`` writes, and nothing else.) What is read is hostile until
-checked; what passes here has the right form, no more. Blobs are verified by digest, size and diff id when
-they are unpacked. That a result is what its key promises is the word of whoever may write the cache.
+It holds digests, sizes and times alone: no name, no command and no variable reaches it. (``names``,
+``places`` and ``starts`` are of files that ``pybuild cache export`` writes, and nothing else.) What is read is
+hostile until checked; what passes here has the right form, no more. Blobs are verified by digest, size and
+diff id when they are unpacked. That a result is what its key promises is the word of whoever may write the
+cache.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ class MountPlace(NamedTuple):
     mode: int
     uid: int
     gid: int
+    start: Digest | None = None
+    """The key of the result that it began as."""
 
 
 class SharedIndex:
@@ -109,7 +113,8 @@ def encode(index: SharedIndex) -> tuple[bytes, bytes]:
     if index.names:
         document["names"] = index.names
     if index.places:
-        document["places"] = index.places
+        document["places"] = {name: place[:4] for name, place in index.places.items()}
+        document["starts"] = {name: place.start for name, place in index.places.items() if place.start}
     config = digests.canonical(document)
     return config, manifest_of(config, [layer.blob for layer in blobs if layer.held])
 

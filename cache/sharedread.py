@@ -44,6 +44,7 @@ class Document(msgspec.Struct):
     mounts: dict[str, int] = {}
     names: dict[str, str] = {}
     places: dict[str, tuple[str, int, int, int]] = {}
+    starts: dict[str, str] = {}
 
 
 class InlineResult(msgspec.Struct):
@@ -90,7 +91,8 @@ def decode(config: bytes, what: str) -> SharedIndex:
         _, mode, uid, gid = place
         if not (0 <= mode <= 0o7777 and 0 <= uid < 1 << 32 and 0 <= gid < 1 << 32):
             raise ImageError(f"{what} has a mount of an impossible owner or mode")
-        index.places[Digest(name)] = MountPlace(*place)
+        start = found.starts.get(name)
+        index.places[Digest(name)] = MountPlace(*place, None if start is None else Digest(start))
     return index
 
 

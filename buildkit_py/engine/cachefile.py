@@ -129,18 +129,16 @@ def _results(engine: Engine, names: dict[Digest, str]) -> list[Result]:
 def _add_mounts(
     engine: Engine, index: SharedIndex, backend: FileBackend, method: Method, emit: Emit, vertex: str
 ) -> None:
-    """Add the cache mounts that began empty; others are known by snapshots of this store."""
     from buildkit_py.engine import sharedmounts
 
     root = os.path.join(engine.root, "cache-mounts")
     for folder in sorted(os.listdir(root)) if os.path.isdir(root) else ():
         path = os.path.join(root, folder)
         try:
-            with open(os.path.join(path, "id"), encoding="utf-8", errors="surrogateescape") as f:
-                mount = Mount("cache", "/", id=f.read())
+            id, start = _written(path, "id"), Digest(_written(path, "start")) or None
             data = os.path.join(path, "data")
-            if caches.place(engine.root, mount, None) != path or not os.path.isdir(data):
-                continue
+            if _place(engine, id, start) != path or not os.path.isdir(data):
+                continue  # a private copy, or what it began as is gone
             held = caches.lock(path, fcntl.LOCK_SH)
             try:
                 layer = sharedmounts.sent(engine, backend, data, Options(method=method))
@@ -150,9 +148,26 @@ def _add_mounts(
             emit(WarningEvent(vertex, f"the cache mount in {folder} is left out: {e}"))
             continue
         st = os.stat(data)
-        name = caches.plain_name(mount.id)
+        name = caches.plain_name(id, start or "")
         index.mounts[name] = layer
-        index.places[name] = MountPlace(mount.id, st.st_mode & 0o7777, st.st_uid, st.st_gid)
+        index.places[name] = MountPlace(id, st.st_mode & 0o7777, st.st_uid, st.st_gid, start)
+
+
+def _written(path: str, part: str) -> str:
+    """What a file in a cache mount's directory says; "" where there is none."""
+    try:
+        with open(os.path.join(path, part), encoding="utf-8", errors="surrogateescape") as f:
+            return f.read()
+    except FileNotFoundError:
+        return ""
+
+
+def _place(engine: Engine, id: str, start: Digest | None) -> str:
+    """The directory of a cache mount; "" where the result that it begins as is not here."""
+    if start is None:
+        return caches.place(engine.root, Mount("cache", "/", id=id), None)
+    snapshot = engine.index.get(start)
+    return caches.place(engine.root, Mount("cache", "/", id=id, input=0), snapshot) if snapshot else ""
 
 
 def import_(engine: Engine, source: str, emit: Emit) -> Moved:
@@ -235,8 +250,8 @@ def _take_mount(
     from buildkit_py.engine import sharedmounts
 
     place, layer = index.places[name], index.mounts.get(name)
-    path = caches.place(engine.root, Mount("cache", "/", id=place.id), None)
-    if layer is None or os.path.isdir(os.path.join(path, "data")):
+    path = _place(engine, place.id, place.start)
+    if layer is None or not path or os.path.isdir(os.path.join(path, "data")):
         return False
     try:
         archive.require(brought, engine.content, layer.blob.digest, layer.blob.size)
@@ -245,7 +260,8 @@ def _take_mount(
             sharedmounts.unpack_stored(engine, layer, path, folder)
             return True
 
-        caches.make(engine.identity, path, place.id, (place.mode, place.uid, place.gid), fill)
+        attributes = (place.mode, place.uid, place.gid)
+        caches.make(engine.identity, path, place.id, attributes, fill, place.start)
     except PybuildError as e:
         emit(WarningEvent(vertex, f"a cache mount is left out: {e.message}"))
         return False

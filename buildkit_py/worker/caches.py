@@ -3,6 +3,7 @@
 data     what is mounted
 data.*   being filled from ``from=``, renamed to data when whole
 id       the mount's id, for people
+start    of one with ``from=``: the key of what it began as
 shared   what of it was last shared (buildkit_py.engine.sharedmounts)
 used     empty; its time is that of the last use
 lock     flock(2), held alone by a step that has the cache as locked or private
@@ -118,7 +119,8 @@ def _make(ctx: BuildContext, node: Node, mount: Mount, results: Sequence[Result]
             _fill(ctx, ctx.tree_of(results[mount.input]), folder)
 
     mode = 0o755 if mount.mode < 0 else mount.mode
-    make(ctx.identity, path, mount.id, (mode, mount.uid, mount.gid), fill)
+    start = ctx.keys.get(node.inputs[mount.input]) if mount.input >= 0 else None
+    make(ctx.identity, path, mount.id, (mode, mount.uid, mount.gid), fill, start)
 
 
 def make(
@@ -127,14 +129,18 @@ def make(
     name: str,
     attributes: tuple[int, int, int],
     fill: Callable[[str], object],
+    start: Digest | None = None,
 ) -> None:
     """Make the cache with the id ``name`` in ``path``; the first of several processes wins.
 
-    ``attributes``: mode, uid and gid of its directory, which ``fill`` fills. Raises StepError.
+    ``attributes``: mode, uid and gid of its directory, which ``fill`` fills. ``start``: the key of what it
+    begins as. Raises StepError.
     """
     os.makedirs(path, mode=0o700, exist_ok=True)
-    with open(os.path.join(path, "id"), "w", encoding="utf-8", errors="surrogateescape") as f:
-        f.write(name)
+    for part, text in (("id", name), ("start", start)):
+        if text is not None:
+            with open(os.path.join(path, part), "w", encoding="utf-8", errors="surrogateescape") as f:
+                f.write(text)
     data = os.path.join(path, "data")
     staged = f"{data}.{os.getpid()}-{os.urandom(4).hex()}"
     os.mkdir(staged)

@@ -62,6 +62,22 @@ def test_to_another_machine(pybuild: Pybuild, machines: Machines) -> None:
     assert ran(third("-t", "x", context)) == []
 
 
+def test_a_mount_that_began_as_a_stage(pybuild: Pybuild, machines: Machines) -> None:
+    text = """\
+FROM busybox AS start
+RUN mkdir /s && echo begun > /s/f
+FROM busybox
+RUN --mount=type=cache,target=/c,id=x,from=start,source=/s cat /c/f; echo %s >> /c/f
+"""
+    file = pybuild.out / "cache.tar"
+    first, second = machines(), machines()
+    assert " begun" in first(pybuild.context({"Dockerfile": text % "first"}))
+    assert "and 1 cache mount" in first("export", file, "--mounts", command="cache")
+    assert "and 1 cache mount" in second("import", file, command="cache")
+    told = second(pybuild.context({"Dockerfile": text % "second"}))
+    assert " begun" in told and " first" in told
+
+
 def test_by_a_pipe(pybuild: Pybuild, machines: Machines) -> None:
     context = pybuild.context(FILES)
     first, second = (str(pybuild.folder / name) for name in ("one", "two"))
