@@ -15,8 +15,8 @@ it; every other kind of cache stores the same two documents. Written canonically
     starts      {name: key}  of mounts with ``from=``: the result that they began as
 
 It holds digests, sizes and times alone: no name, no command and no variable reaches it. (``names``,
-``places`` and ``starts`` are of files that ``pybuild cache export`` writes, and nothing else.) What is read is
-hostile until checked; what passes here has the right form, no more. Blobs are verified by digest, size and
+``places`` and ``starts`` are of files that ``pybuild cache export`` writes, and nothing else.) What is read
+is hostile until checked; what passes here has the right form, no more. Blobs are verified by digest, size and
 diff id when they are unpacked. That a result is what its key promises is the word of whoever may write the
 cache.
 """

@@ -105,12 +105,13 @@ class TarReader:
     """Iterates over the members; the data of the current one is read with :meth:`read` or :meth:`copy`
     before the next one is asked for (what is left of it is skipped).
 
-    ``read`` gives up to n bytes, ``b""`` at the end, as a binary file's does. Raises ImageError for
-    everything that is not a sound archive.
+    ``read`` gives up to n bytes, ``b""`` at the end, as a binary file's does. ``skip``, where the source can
+    do that, passes over n bytes. Raises ImageError for everything that is not a sound archive.
     """
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(self, read: Callable[[int], bytes], skip: Callable[[int], object] | None = None) -> None:
         self._source = read
+        self._pass_over = skip
         self._buffer = b""
         self._at = 0
         self._left = 0
@@ -145,11 +146,19 @@ class TarReader:
             parts.append(part)
         return b"".join(parts)
 
+    @property
+    def buffered(self) -> int:
+        """How many bytes of what the source gave are still to be used."""
+        return len(self._buffer) - self._at
+
     def _skip(self, count: int) -> None:
         while count:
             step = min(count, len(self._buffer) - self._at)
             self._at += step
             count -= step
+            if count and self._pass_over is not None:
+                self._pass_over(count)
+                return
             if count and not self._fill():
                 raise ImageError("the archive ends in the middle of a file")
 

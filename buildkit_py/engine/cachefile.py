@@ -3,7 +3,7 @@ network with this one.
 
 The file is an OCI image layout in a tar, which holds what a shared cache holds (buildkit_py.cache.shared),
 the layers of base images too, and the names of steps. What is imported is unpacked at once, as the file may
-be gone later.
+be gone later, and straight out of the file: of a layer that pybuild made the files are all that is kept.
 """
 
 from __future__ import annotations
@@ -179,17 +179,22 @@ def import_(engine: Engine, source: str, emit: Emit) -> Moved:
     engine.enter()
     with Step(emit, f"importing cache from {source}") as step:
         vertex = step.event.digest
-        if source == "-":
-            brought: archive.Archive = archive.TarArchive(engine.content, sys.stdin.buffer)
-        else:
-            brought = archive.opened(engine.content, source)
-        kept: set[Digest] = set()
-        try:
-            index = _index(engine.content, brought, source)
-            steps = _take(engine, index, brought, kept, emit, vertex)
-            mounts = sum([_take_mount(engine, index, name, brought, emit, vertex) for name in index.places])
-        finally:
-            brought.keep(kept | engine.images.referenced())
+        with ExitStack() as stack:
+            brought: archive.Archive
+            if source == "-":
+                brought = archive.TarArchive(engine.content, sys.stdin.buffer)
+            elif (found := archive.in_place(engine.content, source)) is not None:
+                stack.callback(found.close)
+                brought = found
+            else:
+                brought = archive.opened(engine.content, source)
+            kept: set[Digest] = set()
+            try:
+                index = _index(engine.content, brought, source)
+                steps = _take(engine, index, brought, kept, emit, vertex)
+                mounts = sum([_take_mount(engine, index, n, brought, emit, vertex) for n in index.places])
+            finally:
+                brought.keep(kept | engine.images.referenced())
     return Moved(steps, mounts)
 
 
@@ -214,33 +219,80 @@ def _take(
     from buildkit_py.engine.sharing import layers_of
 
     count = 0
-    for result in index.results.values():
-        layers = layers_of(result)
-        try:
-            snapshot = _unpack(engine, layers, brought, emit, vertex)
-        except PybuildError as e:
-            emit(WarningEvent(vertex, f"a step is left out: {e.message}"))
-            continue
-        if snapshot is None:
-            continue
-        kept.update(layer.blob.digest for layer in layers)
-        if engine.index.made(result.key) is None:
-            name = index.names.get(result.key, "")
-            engine.index.put(Key(result.key, {}), snapshot, name=name, step="", created=result.created)
-        for definition in result.definitions:
-            engine.index.put_alias(definition, result.key)
-        count += 1
+    with _Unpacker(engine, brought, kept, emit, vertex) as unpacker:
+        for result in index.results.values():
+            try:
+                snapshot = unpacker.unpack(layers_of(result))
+            except PybuildError as e:
+                emit(WarningEvent(vertex, f"a step is left out: {e.message}"))
+                continue
+            if snapshot is None:
+                continue
+            if engine.index.made(result.key) is None:
+                name = index.names.get(result.key, "")
+                engine.index.put(Key(result.key, {}), snapshot, name=name, step="", created=result.created)
+            for definition in result.definitions:
+                engine.index.put_alias(definition, result.key)
+            count += 1
     return count
 
 
-def _unpack(
-    engine: Engine, layers: tuple[Layer, ...], brought: archive.Archive, emit: Emit, vertex: str
-) -> SnapshotID | None:
-    for layer in layers:
-        if engine.snapshots.by_chain_id(layer.chain_id) is None:
-            archive.require(brought, engine.content, layer.blob.digest, layer.blob.size)
-    diff_ids = [layer.diff_id for layer in layers]
-    return engine.sources.unpack_layers(diff_ids, lambda: layers, emit, vertex)
+class _Unpacker:
+    """Unpacks layers, out of the file where that can be, and sees to it that they can be packed again:
+    where that gives another tar than they came as, their blobs are kept."""
+
+    def __init__(
+        self, engine: Engine, brought: archive.Archive, kept: set[Digest], emit: Emit, vertex: str
+    ) -> None:
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        self._engine = engine
+        self._brought = brought
+        self._kept = kept
+        self._emit = emit
+        self._vertex = vertex
+        self._checks: dict[Layer, Future[bool]] = {}
+        self._pool = ThreadPoolExecutor(1, "pack again")
+
+    def __enter__(self) -> _Unpacker:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        for layer, check in self._checks.items() if kind is None else ():
+            if not check.result():
+                archive.require(self._brought, self._engine.content, layer.blob.digest, layer.blob.size)
+                self._kept.add(layer.blob.digest)
+
+    def unpack(self, layers: tuple[Layer, ...]) -> SnapshotID | None:
+        """Raises PybuildError."""
+        parent: SnapshotID | None = None
+        done = len(layers)
+        while done and (parent := self._engine.snapshots.by_chain_id(layers[done - 1].chain_id)) is None:
+            done -= 1
+        for layer in layers[done:]:
+            parent = self._one(layer, parent)
+            self._checks[layer] = self._pool.submit(self._packs_again, layer)
+        return parent
+
+    def _one(self, layer: Layer, parent: SnapshotID | None) -> SnapshotID:
+        engine, brought = self._engine, self._brought
+        if isinstance(brought, archive.TarInPlace):
+            blob = brought.blob(layer.blob.digest, layer.blob.size)
+            if blob is None:
+                raise ImageError(f"the archive lacks the blob {layer.blob.digest}")
+            return engine.sources.unpack_stream(layer, parent, blob, self._emit, self._vertex)
+        archive.require(brought, engine.content, layer.blob.digest, layer.blob.size)
+        with engine.content.open(layer.blob.digest) as stored:
+            return engine.sources.unpack_stream(layer, parent, stored, self._emit, self._vertex)
+
+    def _packs_again(self, layer: Layer) -> bool:
+        from buildkit_py.exporter import blobs
+
+        try:
+            return blobs.packs_again(blobs.Layer(layer.diff_id, layer.chain_id, None), self._engine.stores)
+        except PybuildError:
+            return False
 
 
 def _take_mount(

@@ -99,7 +99,7 @@ def write_blob(
             blob = stores.images.layer_blob(layer.diff_id, (kind,))
             if blob is not None and blob != layer.blob and stores.sources.ensure_blob(blob):
                 return _write_again(layer, blob, stores, write, method, level)
-    if snapshot is not None and _packs_again(layer, stores):
+    if snapshot is not None and packs_again(layer, stores):
         return _write_snapshot(layer, stores, write, method, level)
     raise NotFoundError(
         f"the layer {layer.diff_id} came from outside, and neither the store nor a registry has its blob",
@@ -107,7 +107,7 @@ def write_blob(
     )
 
 
-def _packs_again(layer: Layer, stores: Stores) -> bool:
+def packs_again(layer: Layer, stores: Stores) -> bool:
     """Whether a layer that came from outside makes the tar that it came as: then we made it, elsewhere."""
     from buildkit_py.layer.diff import diff_id
 

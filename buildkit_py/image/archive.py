@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterator
 from typing import Protocol
 
 from buildkit_py.archive import compression
 from buildkit_py.archive import member as kinds
 from buildkit_py.archive.untar import TarReader
 from buildkit_py.content.store import ContentStore
-from buildkit_py.digest import Digest, is_valid
+from buildkit_py.digest import Digest, hasher, is_valid
 from buildkit_py.errors import ImageError, NotFoundError, UsageError
 from buildkit_py.tuples import NamedTuple
 
 MAX_FILES = 100_000
 _MAX_DOCUMENT = 4 << 20
 _CHUNK = 1 << 20
+_HEADERS = 1 << 16
+"""Bytes that are read at a time where most are passed over."""
 _MAX_LINKS = 10
 
 
@@ -137,6 +140,108 @@ class DirectoryArchive:
     def keep(self, digests: set[Digest]) -> None:
         for digest in self._brought - digests:
             self._content.delete(digest)
+
+
+class TarInPlace:
+    """An uncompressed tar in a file. Only its headers are read; a file is taken into the content store when
+    it is asked for, or read where it lies. To be closed."""
+
+    def __init__(self, content: ContentStore, fd: int) -> None:
+        """``fd`` is ours from now on. Raises ImageError."""
+        self._content = content
+        self._fd = fd
+        self._files: dict[str, tuple[int, int]] = {}
+        self._brought: set[Digest] = set()
+        try:
+            self._read_headers()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_headers(self) -> None:
+        end = os.fstat(self._fd).st_size
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        reader = TarReader(
+            lambda size: os.read(self._fd, min(size, _HEADERS)),
+            lambda count: os.lseek(self._fd, count, os.SEEK_CUR),
+        )
+        for count, member in enumerate(reader):
+            if count >= MAX_FILES:
+                raise ImageError(f"the archive has more than {MAX_FILES} files; archives of caches have few")
+            if member.kind == kinds.REGULAR:
+                start = os.lseek(self._fd, 0, os.SEEK_CUR) - reader.buffered
+                if start + member.size > end:
+                    raise ImageError("the archive ends in the middle of a file")
+                self._files[_clean(member.path)] = (start, member.size)
+
+    def find(self, path: str) -> Stored | None:
+        place = self._files.get(_clean(path))
+        if place is None:
+            return None
+        with self._content.writer() as writer:
+            for chunk in self._chunks(*place):
+                writer.write(chunk)
+            digest = writer.digest()
+            if not self._content.hold(digest) or self._content.size(digest) != writer.size:
+                self._brought.add(writer.commit())
+            return Stored(digest, writer.size)
+
+    def blob(self, digest: Digest, size: int) -> BlobInPlace | None:
+        """A blob of an OCI layout, where it lies; None where the archive has it not."""
+        place = self._files.get(f"blobs/sha256/{digest[7:]}")
+        return None if place is None or place[1] != size else BlobInPlace(self._fd, *place, digest)
+
+    def _chunks(self, start: int, size: int) -> Iterator[bytes]:
+        end = start + size
+        while start < end:
+            chunk = os.pread(self._fd, min(_CHUNK, end - start), start)
+            if not chunk:
+                raise ImageError("the archive was cut off while it was read")
+            start += len(chunk)
+            yield chunk
+
+    def keep(self, digests: set[Digest]) -> None:
+        for digest in self._brought - digests:
+            self._content.delete(digest)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class BlobInPlace:
+    """A part of a file, read once from its beginning to its end."""
+
+    def __init__(self, fd: int, start: int, size: int, digest: Digest) -> None:
+        self._fd = fd
+        self._at = start
+        self._end = start + size
+        self._digest = digest
+        self._hash = hasher()()
+
+    def read(self, size: int = _CHUNK, /) -> bytes:
+        """``b""`` at the end. Raises ImageError there where this is not the blob."""
+        data = os.pread(self._fd, min(size, self._end - self._at), self._at)
+        self._at += len(data)
+        self._hash.update(data)
+        if not data and "sha256:" + self._hash.hexdigest() != self._digest:
+            raise ImageError(f"the blob {self._digest} of the archive is damaged")
+        return data
+
+
+def in_place(content: ContentStore, path: str) -> TarInPlace | None:
+    """The archive at a path; None for what is no uncompressed tar in a file. Raises as opened()."""
+    if not os.path.isfile(path):
+        return None
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as e:
+        raise UsageError(f"cannot read {path}: {e.strerror}") from e
+    if not compression.is_tar(os.pread(fd, 512, 0)):
+        os.close(fd)
+        return None
+    return TarInPlace(content, fd)
 
 
 def opened(content: ContentStore, path: str) -> Archive:

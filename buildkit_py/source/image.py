@@ -309,10 +309,10 @@ class ImageSources:
         self, layer: Layer, parent: SnapshotID | None, arrival: Arrival | None, emit: Emit, vertex: str
     ) -> SnapshotID:
         if arrival is not None:
-            return self._apply(layer, parent, arrival, emit, vertex)
+            return self.unpack_stream(layer, parent, arrival, emit, vertex)
         try:
             with self._content.open(layer.blob.digest) as stored:
-                return self._apply(layer, parent, stored, emit, vertex)
+                return self.unpack_stream(layer, parent, stored, emit, vertex)
         except ImageError:
             if self._is_sound(layer.blob.digest):
                 raise
@@ -326,9 +326,11 @@ class ImageSources:
         with self._content.open(digest) as stored:
             return "sha256:" + file_digest(stored, "sha256").hexdigest() == digest  # type: ignore[arg-type]
 
-    def _apply(
+    def unpack_stream(
         self, layer: Layer, parent: SnapshotID | None, stream: Stream, emit: Emit, vertex: str
     ) -> SnapshotID:
+        """Unpack one layer onto another; ``stream`` is read to its end, and raises where it is not the blob.
+        Raises ImageError where the layer is another one than its image says."""
         from buildkit_py.archive import compression
         from buildkit_py.layer.apply import apply_layer
 
