@@ -41,6 +41,9 @@ def test_to_another_machine(pybuild: Pybuild, machines: Machines) -> None:
     assert tarfile.is_tarfile(file)
     imported = second("import", file, command="cache")
     assert told_steps(imported) == told_steps(exported) and "and 1 cache mount" in imported
+    # Only the base image's layer can't be packed again: its blob is kept, and the others' are not.
+    kept = list((pybuild.folder / "machine-2/blobs/sha256").iterdir())
+    assert len(kept) == 1
     # Nothing but the base image's documents is asked for.
     assert ran(second("-t", "x", context)) == []
     words = ("--rm", "x", "cat", "/stamp", "/both")

@@ -227,3 +227,42 @@ def test_import(content: ContentStore, images: ImageStore) -> None:
     assert again.names == ()
     with pytest.raises(ImageError, match="no tar"):
         import_rootfs(content, images, io.BytesIO(b"not a tar" * 1000))
+
+
+def written(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_an_archive_is_read_where_it_lies(tmp_path: Path, content: ContentStore) -> None:
+    data = bytes(range(256)) * 1000
+    right, wrong = (f"blobs/sha256/{of_bytes(d)[7:]}" for d in (data, b"other"))
+    files = {"index.json": b"{}", right: data, wrong: b"OTHER", "last": b"1"}
+    place = written(tmp_path / "a.tar", files)
+    opened = archive.in_place(content, str(place))
+    assert opened is not None
+    assert list(content.digests()) == []
+    blob = opened.blob(of_bytes(data), len(data))
+    assert blob is not None
+    assert b"".join(iter(lambda: blob.read(1000), b"")) == data
+    assert list(content.digests()) == []
+    assert archive.document(opened, content, "./index.json") == b"{}"
+    assert list(content.digests()) == [of_bytes(b"{}")]
+    assert opened.blob(of_bytes(data), 1) is None and opened.blob(of_bytes(b"none"), 4) is None
+    damaged = opened.blob(of_bytes(b"other"), 5)
+    assert damaged is not None and damaged.read() == b"OTHER"
+    with pytest.raises(ImageError, match="is damaged"):
+        damaged.read()
+    opened.keep(set())
+    assert list(content.digests()) == []
+    opened.close()
+    assert archive.in_place(content, str(tmp_path)) is None
+    (tmp_path / "text").write_text("hello")
+    assert archive.in_place(content, str(tmp_path / "text")) is None
+    place.write_bytes(place.read_bytes()[:100_000])
+    with pytest.raises(ImageError, match="ends in the middle of a file"):
+        archive.in_place(content, str(place))
