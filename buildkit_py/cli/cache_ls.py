@@ -29,6 +29,8 @@ def run(args: Args) -> int:
         for row in rows:
             print(row["ID"])
     elif form in ("", "table"):
+        if not args.flag("no_trunc"):
+            rows = [row | {"Images": few(item.images)} for row, item in zip(rows, items, strict=True)]
         report.table([HEADINGS, *([row[c] for c in COLUMNS] for row in rows)])
     else:
         for row in rows:
@@ -59,6 +61,14 @@ def shown(image: str) -> str:
     return sizes.short(image) if image.startswith("sha256:") else image.removeprefix("docker.io/library/")
 
 
+def few(images: tuple[str, ...]) -> str:
+    """So many as a column holds: names rather than ids, and how many more there are."""
+    names = [shown(image) for image in sorted(images, key=lambda image: image.startswith("sha256:"))]
+    more = len(names) - MOST_IMAGES
+    return ", ".join(names[:MOST_IMAGES]) + (f" +{more}" if more > 0 else "")
+
+
+MOST_IMAGES = 2
 COLUMNS = ("ID", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Images", "Description")
 HEADINGS = ("ID", "SIZE", "CREATED", "LAST USED", "USES", "IMAGES", "STEP")
 

@@ -46,6 +46,12 @@ def test_ls(built: Pybuild) -> None:
     assert {"COPY f g /x/", "RUN echo $MODE > /mode", "COPY --from=build /mode /"} <= used
     assert set(listed(built, "--filter", "type=exec.cachemount")) == {"cache mount /c"}
     assert "app:1" in built("cache", "ls").stdout
+    for n in "234":
+        built("build", "-t", f"app:{n}", "--label", f"n={n}", built.folder / "context")
+    built("rmi", "-f", "app:2")
+    (row,) = [line for line in built("cache", "ls").stdout.splitlines() if "COPY f g /x/" in line]
+    assert "app:4, app:3 +1 " in row, "the latest first"
+    assert listed(built)["COPY f g /x/"]["Images"].count(",") == 2
 
 
 def test_inspect(built: Pybuild) -> None:

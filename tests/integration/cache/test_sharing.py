@@ -80,6 +80,19 @@ def test_a_change_above_uses_what_is_below(
     assert ran(told) == []
 
 
+def test_without_a_hit_only_the_index_is_read(
+    pybuild: Pybuild, machines: Machines, counting: CountingRegistry
+) -> None:
+    spec = f"type=registry,ref={counting.address}/team/app:cache"
+    machines()("--cache-to", f"{spec},mode=max", pybuild.context(FILES))
+    config = counting.manifest("team/app", "cache")["config"]["digest"]  # type: ignore[index]
+    other = pybuild.context({"Dockerfile": "FROM busybox\nRUN echo other\nRUN echo things\n"})
+    counting.requests()
+    assert len(ran(machines()("--cache-from", spec, other))) == 2
+    asked = [r for r in counting.requests() if "team/app" in r]
+    assert asked == ["GET team/app/manifests/cache", f"GET team/app/blobs/{config}"]
+
+
 def test_min_is_the_image_alone(pybuild: Pybuild, machines: Machines, counting: CountingRegistry) -> None:
     spec = f"type=registry,ref={counting.address}/team/app:cache"
     context = pybuild.context(FILES)
