@@ -6,8 +6,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
+import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -135,11 +138,7 @@ def test_killed_at_fifty_moments(people_at_work: Callable[..., Pybuild], bases: 
         with pybuild.start(
             "build", "-q", "-o", f"type=tar,dest={pybuild.out}/killed.tar", context
         ) as process:
-            moment = time.monotonic() + dice.uniform(0.0, lengths[turn])
-            while process.poll() is None and time.monotonic() < moment:
-                os.sched_yield()
-            process.kill()
-            process.communicate()
+            end_within(process, dice.uniform(0.0, lengths[turn]))
         killed += process.returncode == -signal.SIGKILL
         assert built(pybuild, context) == expected(number), f"{pybuild.person.kind} {number}"
     assert killed > 25
@@ -148,6 +147,75 @@ def test_killed_at_fifty_moments(people_at_work: Callable[..., Pybuild], bases: 
         pybuild("prune", "-af")
         assert verified(pybuild) == []
         assert left(pybuild.store) == []
+
+
+def end_within(process: subprocess.Popen[str], seconds: float) -> None:
+    """Kill what has not ended by then."""
+    ended = os.pidfd_open(process.pid)
+    select.select([ended], [], [], seconds)
+    os.close(ended)
+    process.kill()
+    process.communicate()
+
+
+POLICY = 'interval = "0s"\n[[policy]]\nmaxUsedSpace = "1MB"\n'
+PIECES = """\
+FROM busybox AS one
+COPY f /f
+RUN cat /f /f > /g
+FROM busybox
+COPY --from=one /g /g
+RUN --mount=type=bind,from=one,source=/f,target=/m md5sum /m /g > /sum
+"""
+
+
+@pytest.mark.slow
+def test_collections_while_builds_run(pybuild: Pybuild) -> None:
+    """Builds that are over the limit, some of them killed, beside a prune: those that go on are right."""
+    settings = pybuild.folder / "home/.config/pybuild"
+    settings.mkdir(parents=True)
+    (settings / "gc.toml").write_text(POLICY)
+    pybuild.person.own(pybuild.folder / "home")
+    wrong: list[str] = []
+
+    def work(number: int) -> None:
+        dice = random.Random(number)
+        for turn in range(10):
+            what = dice.randrange(3)
+            data = str(what) * 300_000
+            context = pybuild.context({"Dockerfile": PIECES, "f": data}, f"context-{number}")
+            out = pybuild.out / f"{number}.tar"
+            words = ["build", "-q", "-o", f"type=tar,dest={out}", str(context)]
+            with pybuild.start(*words, *(["--no-cache"] if turn % 4 == 3 else [])) as process:
+                if turn % 5 == 4:
+                    end_within(process, dice.uniform(0.0, 0.6))
+                    continue
+                _, stderr = process.communicate(timeout=300)
+            if process.returncode:
+                wrong.append(stderr)
+                continue
+            with tarfile.open(out) as tar:
+                found = tar.extractfile("g")
+                if found is None or found.read() != (data * 2).encode():
+                    wrong.append(f"build {turn} of {number} has other files")
+
+    def prune() -> None:
+        while any(builder.is_alive() for builder in builders):
+            done = pybuild("cache", "prune", "-f", "--max-used-space=500kB", status=None)
+            if done.status:
+                wrong.append(done.stderr)
+
+    builders = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    threads = [*builders, threading.Thread(target=prune)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert [f for f in verified(pybuild) if f["kind"] != "left-over"] == []  # type: ignore[index]
+    pybuild("prune", "-af")
+    assert verified(pybuild) == []
+    assert left(pybuild.store) == []
 
 
 def left(store: Path) -> list[str]:
