@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.engine.client import Client
@@ -216,17 +216,28 @@ def ask(container: Container, message: control.Message) -> None:
 @contextmanager
 def paused(container: Container) -> Iterator[None]:
     """While its files are read by their places on this machine: nothing is written, and no link put in the
-    way. One that was paused before stays so."""
-    try:
-        ask(container, {"op": "pause"})
-    except PybuildError:
+    way. One that was paused before stays so; when we are killed, it goes on. Raises PybuildError."""
+    conn = control.connect(container.path)
+    if conn is None:
         yield
         return
     try:
-        yield
+        _tell(conn, "hold")
+        try:
+            yield
+        finally:
+            _tell(conn, "release")
     finally:
-        with suppress(PybuildError):
-            ask(container, {"op": "unpause"})
+        conn.close()
+
+
+def _tell(conn: _socket.socket, operation: str) -> None:
+    """Have something done by a supervisor, which may be about to end. Raises PybuildError."""
+    try:
+        control.send(conn, {"op": operation})
+        control.checked(control.receive(conn)[0] or {})
+    except BrokenPipeError:
+        pass
 
 
 def restart(

@@ -20,6 +20,7 @@ The command (buildkit_py.runtime.front) is its first client, like those of the s
     exec     see buildkit_py.runtime.execution: answered as attach is, or, detached, when it runs; ``exit``
     restart  signal, timeout: stop, then start with the spec given before
     pause, unpause
+    hold     pauses it where it isn't paused already, until ``release`` or the end of the connection
 
 On a connection of ``attach``, ``signal`` and ``resize`` are not answered.
 """
@@ -106,6 +107,8 @@ class _Client:
         self.follows = False
         """For more in the log."""
         self.attached = False
+        self.holds = False
+        """The container is paused for it."""
         self.execution: Execution | None = None
         self.given: list[int] = []
         """The descriptors of its last message, while that is dealt with."""
@@ -461,6 +464,7 @@ class Supervisor:
             client.conn.close()
         if self._starter is client:
             self._starter = None
+        self._release(client)
 
     def _tell(self, client: _Client, message: control.Message, fds: tuple[int, ...] = ()) -> None:
         try:
@@ -600,6 +604,25 @@ class Supervisor:
             raise PybuildError("the container is not paused")
         self._freeze(False)
         self._tell(client, {})
+
+    def _do_hold(self, client: _Client, message: control.Message) -> None:
+        client.holds = self._held()
+        if self._running is not None and self._state.status == "running":
+            self._freeze(True)
+            client.holds = True
+        self._tell(client, {})
+
+    def _do_release(self, client: _Client, message: control.Message) -> None:
+        self._release(client)
+        self._tell(client, {})
+
+    def _release(self, client: _Client) -> None:
+        held, client.holds = client.holds, False
+        if held and not self._held() and self._state.status == "paused":
+            self._freeze(False)
+
+    def _held(self) -> bool:
+        return any(client.holds for client in self._clients.values())
 
     def _freeze(self, frozen: bool) -> None:
         from buildkit_py.runtime.freezer import freeze

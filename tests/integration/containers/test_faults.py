@@ -311,3 +311,31 @@ def test_fifty_at_once(me: Pybuild) -> None:
     me("rm", "-f", *(f"box{n}" for n in range(50)))
     assert me("ps", "-aq").stdout == ""
     assert leaks.leaked(before) == ""
+
+
+def test_who_paused_a_container_to_read_it_is_killed(me: Pybuild) -> None:
+    """It goes on; and where two read it, when the last has ended."""
+    me("run", "-d", "--name", "box", "busybox", "sh", "-c", "echo ready; sleep 1000")
+    ready(me, "box")
+    with (
+        me.start("export", "box", text=False, errors=None) as one,
+        me.start("export", "box", text=False, errors=None) as two,
+    ):
+        # A megabyte of busybox does not fit into a pipe: both stand still in the middle.
+        assert one.stdout and two.stdout
+        assert one.stdout.read(1) and two.stdout.read(1)
+        assert state(me, "box")["Status"] == "paused"
+        one.kill()
+        one.wait()
+        assert me("exec", "box", "true", status=None).status != 0
+        two.kill()
+        two.wait()
+        with me.start("events", "-f", "event=unpause", "--since", "10m") as events:
+            assert events.stdout and events.stdout.readline()
+            events.kill()
+    assert me("exec", "box", "echo", "on").stdout == "on\n"
+    me("pause", "box")
+    me("diff", "box")
+    assert state(me, "box")["Status"] == "paused"
+    me("unpause", "box")
+    me("rm", "-f", "box")
