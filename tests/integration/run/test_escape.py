@@ -38,18 +38,18 @@ def run(jail: Pybuild, *words: str, script: str, status: int | None = 0, interpr
     return jail("run", "--rm", "-q", *words, IMAGE, interpreter, option, script, status=status)
 
 
-def calls(jail: Pybuild, *tried: str, before: str = "") -> dict[str, int]:
+def calls(jail: Pybuild, *tried: str, before: str = "", words: tuple[str, ...] = ()) -> dict[str, int]:
     """The errno of system calls tried inside, ``name(arguments in perl)`` each; 0 for one that worked."""
     lines = [before]
     for number, text in enumerate(tried):
         name, _, arguments = text.removesuffix(")").partition("(")
         # perl hands over a variable's memory, never a literal's.
         arguments = re.sub(r'("[^"]*")', r"(my $s = \1)", arguments)
-        words = ", ".join(filter(None, (str(NUMBERS[name]), arguments)))
+        text = ", ".join(filter(None, (str(NUMBERS[name]), arguments)))
         lines.append(
-            f"{{ $! = 0; my $r = syscall({words}); print {number}, ' ', ($r == -1 ? $!+0 : 0), qq(\\n) }}"
+            f"{{ $! = 0; my $r = syscall({text}); print {number}, ' ', ($r == -1 ? $!+0 : 0), qq(\\n) }}"
         )
-    done = run(jail, script="\n".join(lines), interpreter="perl")
+    done = run(jail, *words, script="\n".join(lines), interpreter="perl")
     return {
         tried[int(index)]: int(error) for index, error in (line.split() for line in done.stdout.splitlines())
     }
@@ -391,6 +391,39 @@ def test_namespaces(jail: Pybuild) -> None:
     assert "denied" in run(jail, script="unshare -U true 2>&1; unshare -m true 2>&1; true").stdout + "denied"
 
 
+@pytest.mark.parametrize(
+    "words", [("--userns=keep-id",), ("--pids-limit=30",), ("--user=1000",), ("--init",)]
+)
+def test_namespaces_of_other_kinds_of_containers(jail: Pybuild, words: tuple[str, ...]) -> None:
+    """A user namespace more, for a number or a limit, gives root nothing; nor does another user."""
+    own = os.getpid()
+    found = calls(
+        jail,
+        'mount("/", "/mnt", "none", 4096, 0)',
+        'mount("x", "/mnt", "tmpfs", 0, 0)',
+        'mount("x", "/mnt", "overlay", 0, "lowerdir=/,upperdir=/tmp,workdir=/mnt")',
+        'umount2("/proc/kcore", 2)',
+        'fsopen("tmpfs", 0)',
+        "unshare(0x10000000)",
+        "unshare(0x20000)",
+        "setns(0, 0)",
+        f"kill({own}, 0)",
+        f"ptrace(16, {own}, 0, 0)",
+        "io_uring_setup(1, 0)",
+        'add_key("user", "a", "b", 1, -3)',
+        'init_module("x", 1, "")',
+        words=words,
+    )
+    all_denied(found)
+    script = (
+        "for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sysrq-trigger; do "
+        "(echo x >$f) 2>/dev/null && echo $f; done; head -c 1 /proc/kcore; cat /proc/1/environ"
+    )
+    text = run(jail, *words, "-e", "OWN=1", script=script, status=None).stdout
+    assert "/proc/sys" not in text
+    assert "PYBUILD" not in text
+
+
 def test_ways_into_the_kernel(jail: Pybuild) -> None:
     found = calls(
         jail,
@@ -454,7 +487,8 @@ def test_typing_into_the_hosts_terminal(jail: Pybuild) -> None:
     main, other = pty.openpty()
     script = """
         for $fd (0, 1, 2) {
-            open(my $f, '+<&=', $fd); ioctl($f, 0x5412, my $c = 'x') and print STDERR 'typed'
+            open(my $f, '+<&=', $fd);
+            for my $call (0x5412, 0x541C) { ioctl($f, $call, my $c = 'x') and print STDERR 'typed' }
         }
         print STDERR 'end'
     """
