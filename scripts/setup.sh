@@ -13,6 +13,7 @@
 demo_tools="newuidmap:uidmap mmdebstrap:mmdebstrap docker-registry:docker-registry busybox:busybox-static"
 test_tools="skopeo:skopeo umoci:umoci podman:podman buildah:buildah git:git gcc:gcc make:make setpriv:util-linux"
 test_tools="$test_tools sshd:openssh-server qemu-s390x-static:qemu-user-static chromium:chromium"
+test_tools="$test_tools nft:nftables iptables:iptables ip:iproute2"
 
 user_ids=pybuild-ids
 user_single=pybuild-single

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from buildkit_py.layer.compress import Method
     from buildkit_py.linux.identity import Identity
     from buildkit_py.linux.userns import Entering
+    from buildkit_py.network.ahead import Ahead
     from buildkit_py.network.store import NetworkStore
     from buildkit_py.progress.events import Emit
     from buildkit_py.registry.client import RegistryClient
@@ -63,6 +64,9 @@ class Engine:
         self._launcher: Launcher | None = None
         self._fronts: list[Front] = []
         self._home: Home | None = None
+        self._ahead: Ahead | None = None
+        self._bridged = False
+        """Whether a container without a --network may be on the network bridge."""
         self._lock = -1
         self.last_build = ""
         """The id of the build that was begun last."""
@@ -127,9 +131,11 @@ class Engine:
 
     @cached_property
     def networks(self) -> NetworkStore:
+        from zlib import crc32
+
         from buildkit_py.network.store import NetworkStore
 
-        return NetworkStore(self.db)
+        return NetworkStore(self.db, crc32(self.root.encode()))
 
     @cached_property
     def volumes(self) -> VolumeStore:
@@ -215,7 +221,7 @@ class Engine:
     def _resources(self) -> Hooks:
         from buildkit_py.engine.resources import Resources
 
-        return Resources(self.root)
+        return Resources(self.root, bridged=self._bridged)
 
     def take_front(self) -> Front:
         """One of the supervisors that begin() made."""
@@ -329,6 +335,10 @@ class Engine:
     ) -> None:
         """begin() in the user namespace that containers on these networks have to be in, and those whose
         namespaces are shared (``beside``: their names)."""
+        self._bridged = os.geteuid() == 0 and not all(wanted)
+        if self._bridged:
+            stop_tickers()
+            self._ahead = self._start_ahead()
         if any(wanted) or beside:
             from buildkit_py.engine import networking
 
@@ -338,6 +348,17 @@ class Engine:
                 self._home = networking.beside(self.root, self._home, beside)
         join = self._home.join if self._home is not None else -1
         self.begin(supervisors=supervisors, join=join)
+
+    def _start_ahead(self) -> Ahead | None:
+        from buildkit_py.network import ahead, forwarding
+
+        if forwarding.pair_obstacle():
+            return None
+        try:
+            return ahead.start(self.root)
+        except OSError:
+            # Whoever needs the holder will start it, or tell.
+            return None
 
     def pull(self, ref: str, emit: Emit, platform: str = "") -> Image:
         from buildkit_py.engine.images import pull
@@ -447,6 +468,9 @@ class Engine:
         if self._home is not None:
             self._home.close()
             self._home = None
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if "sources" in self.__dict__:
             self.sources.close()
         self.unshare()

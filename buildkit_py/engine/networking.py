@@ -13,9 +13,10 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
-from buildkit_py.errors import NetworkError, NotFoundError, UsageError
-from buildkit_py.network import private, record
+from buildkit_py.errors import NetworkError, NotFoundError, PybuildError, UsageError
+from buildkit_py.network import private, record, told
 from buildkit_py.network.resolv import given_resolv_text, hosts_text, names_resolv, resolv_text
+from buildkit_py.request import NetworkSpec
 from buildkit_py.sandbox.spec import SandboxSpec
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
     from buildkit_py.network.ports import Listener
     from buildkit_py.network.record import State
     from buildkit_py.network.store import Network
-    from buildkit_py.request import Networking, NetworkSpec, Pairs, PortSpec
+    from buildkit_py.request import Networking, Pairs, PortSpec
     from buildkit_py.runtime.container import Container
 
 Warn = Callable[[str], None]
 Alone = Literal["host", "none", "private"]
 ALONE: tuple[Alone, ...] = ("host", "none", "private")
+BRIDGED = (NetworkSpec("bridge"),)
 
 
 def kind_of(specs: tuple[NetworkSpec, ...]) -> str:
@@ -41,6 +43,31 @@ def kind_of(specs: tuple[NetworkSpec, ...]) -> str:
     if first.name.startswith("container:"):
         return "container"
     return first.name if first.name in ALONE else "networks"
+
+
+def bridged(warn: Warn) -> bool:
+    """Whether a container is on the network bridge where nothing is said: those of root are, where the host
+    can be connected with its networks."""
+    from buildkit_py.linux import userns
+
+    if userns.present().mode != "root":
+        return False
+    from buildkit_py.network.forwarding import pair_obstacle
+
+    obstacle = pair_obstacle()
+    if obstacle:
+        warn(f"containers have private networks here, not the network bridge: {obstacle}")
+    return not obstacle
+
+
+def warn_once(root: str, warn: Warn) -> Warn:
+    """Warnings that are given once a store."""
+
+    def once(text: str) -> None:
+        if told.once(os.path.join(root, "network"), text):
+            warn(text)
+
+    return once
 
 
 def check(engine: Engine, specs: tuple[NetworkSpec, ...]) -> None:
@@ -217,11 +244,11 @@ class Connection:
         try:
             self._own = namespace.create()
             lease = Lease(root, link, self._directory, container, self._own, self._request.dns)
-            told = lease.attach([endpoint_message(network, spec) for network, spec in wanted])
-            for text in told["warnings"]:
+            answer = lease.attach([endpoint_message(network, spec) for network, spec in wanted])
+            for text in answer["warnings"]:
                 warn(text)
             asked = {n.id: (s.ip, s.mac, n.message()) for n, s in wanted}
-            endpoints = endpoints_of(told, lambda id: asked[id])
+            endpoints = endpoints_of(answer, lambda id: asked[id])
             self._addresses = tuple(e.ip for e in endpoints)
             self._network, self._named = "none", True
             self._resolv = names_resolv(names.ADDRESS)
@@ -288,6 +315,21 @@ class Networks:
         self._engine = engine
         self._link: Link | None = None
         """Kept between two starts, so that the container finds the same holder again."""
+        self._bridge: Network | None = None
+
+    def foresee(self) -> None:
+        """Get ready for a container that will most likely be on the network bridge, before it is made.
+
+        What it takes is loaded while the command looks the image up.
+        """
+        try:
+            if bridged(lambda _: None):
+                from buildkit_py.network import client, forward, lease, names, namespace  # noqa: F401
+
+                self._bridge = self._engine().networks.bridge()
+        except PybuildError:
+            # It will be told where it matters.
+            pass
 
     def connect(
         self,
@@ -306,6 +348,8 @@ class Networks:
         ports = wanted_ports(request, exposed)
         kind = kind_of(specs)
         try:
+            if kind == "default" and bridged(warn_once(self._root, warn)):
+                specs, kind = BRIDGED, "networks"
             if kind == "default":
                 self._by_default(connection, ports, warn)
             elif kind == "private":
@@ -318,7 +362,10 @@ class Networks:
                     )
                 connection.shared(self._engine(), specs[0].name)
             elif kind == "networks":
-                wanted = [(network_of(self._engine(), spec.name), spec) for spec in specs]
+                wanted = [
+                    ((spec is BRIDGED[0] and self._bridge) or network_of(self._engine(), spec.name), spec)
+                    for spec in specs
+                ]
                 link, listeners = self._new_link(), self._listen(ports)
                 connection.on_networks(wanted, self._root, container, link, listeners, warn)
             else:
@@ -357,12 +404,9 @@ class Networks:
             warn(f"the container has no way out, its published ports alone: {obstacle.message}")
             connection.alone("none", self._listen(ports))
         else:
-            folder = os.path.join(self._root, "network")
-            told = os.path.join(folder, "host-by-default")
-            if not os.path.exists(told):
-                warn(f"containers share the host's network here: {obstacle.message} ({obstacle.hint})")
-                os.makedirs(folder, mode=0o700, exist_ok=True)
-                os.close(os.open(told, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            warn_once(self._root, warn)(
+                f"containers share the host's network here: {obstacle.message} ({obstacle.hint})"
+            )
             connection.alone("host")
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.engine.networking import endpoint_message, endpoints_of, kind_of, network_of
+from buildkit_py.engine.networking import (
+    BRIDGED,
+    bridged,
+    endpoint_message,
+    endpoints_of,
+    kind_of,
+    network_of,
+)
 from buildkit_py.errors import NetworkError, PybuildError
 from buildkit_py.network import client, record
 from buildkit_py.network.record import Endpoint, State
@@ -83,6 +90,8 @@ def _state(engine: Engine, container: Container) -> State:
     if known is not None:
         return known
     specs = container.config().request.networking.networks
+    if kind_of(specs) == "default" and bridged(lambda _: None):
+        specs = BRIDGED
     if kind_of(specs) != "networks":
         return State(specs[0].name if specs else "default")
     networks = [(network_of(engine, spec.name), spec) for spec in specs]

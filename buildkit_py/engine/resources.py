@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 
 class Resources:
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, bridged: bool = False) -> None:
+        """``bridged``: get ready for the network bridge (Networks.foresee)."""
         self._root = root
         self._engine: Engine | None = None
         self._networks: Networks | None = None
         self._connection: Connection | None = None
+        if bridged:
+            self._open_networks().foresee()
 
     def _open(self) -> Engine:
         from buildkit_py.engine import Engine
@@ -32,15 +35,18 @@ class Resources:
             self._engine = Engine(self._root)
         return self._engine
 
-    def set_up(
-        self, directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]
-    ) -> tuple[SandboxSpec, int]:
+    def _open_networks(self) -> Networks:
         from buildkit_py.engine.networking import Networks
 
         if self._networks is None:
             self._networks = Networks(self._root, self._open)
+        return self._networks
+
+    def set_up(
+        self, directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]
+    ) -> tuple[SandboxSpec, int]:
         exposed = config.image_config.get("ExposedPorts") or ()
-        self._connection = self._networks.connect(
+        self._connection = self._open_networks().connect(
             directory, (config.id, config.name), config.request.networking, exposed, warn
         )
         spec = self._connection.fit(spec)

@@ -28,6 +28,7 @@ def mask(names: list[str]) -> int:
 
 DEFAULT = mask(_DEFAULT.split())
 """What Docker leaves to root in a container."""
+NET_ADMIN = 1 << 12
 SYS_PTRACE = 1 << 19
 SYS_ADMIN = 1 << 21
 ALL = (1 << 64) - 1

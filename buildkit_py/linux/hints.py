@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 DOCTOR = "run `pybuild doctor`: it says what this machine allows and how to mend it"
+INSTALL = "sudo apt-get install"
 NAMESPACES = "allow user namespaces with `sudo sysctl -w user.max_user_namespaces=28633`"
 MANY_LAYERS = "the image has more layers than the kernel can stack: squash its base image"
 

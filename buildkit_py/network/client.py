@@ -11,8 +11,11 @@ from typing import Any
 
 from buildkit_py.errors import NetworkError
 from buildkit_py.linux import locks
+from buildkit_py.network import ahead
 
 Json = dict[str, Any]
+PACKET = 128 << 10
+"""Bytes that a question or an answer may have."""
 _PATIENCE = 30.0
 """Seconds that an answer may take: slirp4netns may have to be started for it."""
 _TRIES, _PAUSE = 250, 0.02
@@ -33,8 +36,6 @@ class Link:
 
     def ask(self, op: str, fds: tuple[int, ...] = (), **fields: Any) -> Json:
         """Raises NetworkError for what the holder refuses, and where it is gone."""
-        from buildkit_py.network.holder import PACKET
-
         try:
             data = json.dumps({"op": op, **fields}).encode()
             socket.send_fds(self._sock, [data], fds, socket.MSG_NOSIGNAL)
@@ -101,16 +102,12 @@ def open_link(root: str, adopted: int = -1) -> Link:
 
 def find(root: str) -> Link | None:
     """Connect to the holder where there is one."""
-    from buildkit_py.network.holder import PACKET
-
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    raw = ahead.connect(folder_of(root))
+    if raw is None:
+        return None
+    sock = socket.socket(fileno=raw.detach())
     sock.settimeout(_PATIENCE)
     try:
-        here = os.open(folder_of(root), os.O_PATH | os.O_CLOEXEC)
-        try:
-            sock.connect(f"/proc/self/fd/{here}/holder")
-        finally:
-            os.close(here)
         socket.send_fds(sock, [b'{"op": "hello"}'], (), socket.MSG_NOSIGNAL)
         data, fds, _, _ = socket.recv_fds(sock, PACKET, 4, socket.MSG_CMSG_CLOEXEC)
     except OSError:
@@ -124,10 +121,15 @@ def find(root: str) -> Link | None:
     return Link(sock, *fds)
 
 
-def _start(folder: str, adopted: int) -> Link | None:
+def _lock(folder: str) -> int:
     lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _start(folder: str, adopted: int) -> Link | None:
+    lock = _lock(folder)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         root = os.path.dirname(folder)
         link = find(root)
         if link is None and (adopted >= 0 or not locks.held(leases_of(root))):
@@ -136,6 +138,15 @@ def _start(folder: str, adopted: int) -> Link | None:
         return link
     finally:
         os.close(lock)
+
+
+def be_holder(root: str, client: int) -> None:
+    """Be the holder of a store, unless there is one by now. ``client`` is its first client's connection."""
+    lock = _lock(folder_of(root))
+    if find(root) is None and not locks.held(leases_of(root)):
+        from buildkit_py.network import holder
+
+        holder.main(folder_of(root), os.open(os.devnull, os.O_WRONLY), first=client, lock=lock)
 
 
 def _fork(folder: str, adopted: int) -> None:

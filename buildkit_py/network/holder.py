@@ -2,9 +2,9 @@
 
 It has a network namespace of its own, R (for an ordinary user in a user namespace of its own, N, which the
 containers on networks join). R holds a bridge for each network; a container's namespace has one end of a
-pair of virtual devices, the bridge the other. What leaves R for the world goes through slirp4netns or
-pasta; what may pass is said by the packet filter of R. Nothing of the host's own network is touched, and
-with the holder all of it is gone.
+pair of virtual devices, the bridge the other. What leaves R for the world goes through another pair to the
+host's network where the user is root, and where not through slirp4netns or pasta, which change nothing there
+(buildkit_py.network.uplink). What may pass is said by the packet filter of R. With the holder all is gone.
 
 The holder's main thread stays in the host's network: it talks to the clients, starts slirp4netns and passes
 on what containers ask of name servers. A second thread lives in R and does what has to be done there.
@@ -29,9 +29,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
 import select
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -40,12 +38,14 @@ from typing import Any, NoReturn, TypeVar
 from buildkit_py.errors import NetworkError, PybuildError
 from buildkit_py.linux import forked
 from buildkit_py.linux import syscalls as sc
-from buildkit_py.network import devices, filter, names, private
+from buildkit_py.network import filter, names
+from buildkit_py.network.client import PACKET
 from buildkit_py.network.netlink import Netlink
+from buildkit_py.network.told import once
+from buildkit_py.network.uplink import Pair, Program
 
 T = TypeVar("T")
 Json = dict[str, Any]
-PACKET = 128 << 10
 _TCP_CLIENTS = 64
 """Of the name servers, at once."""
 
@@ -87,7 +87,7 @@ class Inside:
             netlink.set_up("lo")
             for name in netlink.links():
                 # What a holder that died left: the containers will be plugged in anew.
-                if name.startswith(("pb", "v")):
+                if name.startswith(("pb", "v", filter.UPLINK)):
                     netlink.remove(name)
             _wait_until(lambda: not netlink.index(filter.UPLINK))
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -197,7 +197,7 @@ class Container:
 
 
 class Holder:
-    def __init__(self, folder: str, adopted: int) -> None:
+    def __init__(self, folder: str, adopted: int, as_root: bool, first: int) -> None:
         from threading import Semaphore
 
         self._folder = folder
@@ -212,12 +212,15 @@ class Holder:
         self.bridges: dict[str, Bridge] = {}
         self.host_servers = names.HostServers()
         self._inside = Inside(adopted)
-        self._exit_r, self._exit_w = os.pipe2(os.O_CLOEXEC)
-        self._uplink = 0
-        self._filtered = False
+        self._program = Program()
+        self._pair: Pair | None = None
+        self._as_root = as_root
+        """Whether a pair is to be tried, still."""
         self._threads = Semaphore(_TCP_CLIENTS)
         self._resolver = names.Resolver(self._watch, self._unwatch)
         self._watch(self._listener.fileno(), self._accept)
+        if first >= 0:
+            self._admit(socket.socket(fileno=first))
 
     # The loop.
 
@@ -244,16 +247,14 @@ class Holder:
         self._epoll.unregister(fd)
 
     def _reap(self) -> None:
-        """slirp4netns may have died: the next container that needs it has it started again."""
         try:
             while True:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                if pid == self._uplink:
-                    self._uplink = 0
+                self._program.reap(pid)
         except ChildProcessError:
-            self._uplink = 0
+            pass
 
     def _end(self) -> None:
         """End, unless somebody comes just now. Whoever starts a holder has the lock."""
@@ -269,8 +270,9 @@ class Holder:
             os.close(lock)
             return
         os.unlink(os.path.join(self._folder, "holder"))
-        if self._uplink:
-            os.kill(self._uplink, signal.SIGKILL)
+        self._program.close()
+        if self._pair is not None:
+            self._pair.leave_host()
         os._exit(0)
 
     def _accept(self) -> None:
@@ -279,9 +281,12 @@ class Holder:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            self._begun = True
-            self._clients[client.fileno()] = client
-            self._watch(client.fileno(), lambda client=client: self._serve(client))  # type: ignore[misc]
+            self._admit(client)
+
+    def _admit(self, client: socket.socket) -> None:
+        self._begun = True
+        self._clients[client.fileno()] = client
+        self._watch(client.fileno(), lambda: self._serve(client))
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -311,11 +316,14 @@ class Holder:
         fd = client.fileno()
         if fd not in self._clients:
             return
-        for container in self._leases.pop(fd, []):
-            self._release(self._containers[container])
         del self._clients[fd]
         self._unwatch(fd)
         client.close()
+        if not self._clients:
+            # With R all goes at once; one after the other the kernel takes 20 ms for each device.
+            self._end()
+        for container in self._leases.pop(fd, []):
+            self._release(self._containers[container])
 
     def _answer(self, client: socket.socket, message: Json, fds: list[int]) -> tuple[Json, tuple[int, ...]]:
         op = message["op"]
@@ -407,7 +415,7 @@ class Holder:
         container.places[bridge.id] = Place(device, peer, ip, mac, tuple(endpoint.get("aliases") or ()))
         try:
             self._inside(lambda: _plug(bridge, new, device, peer, mac, ip, container.namespace))
-            return self._open_up(bridge) if new or not self._uplink else []
+            return self._open_up(bridge, new)
         except BaseException:
             self._part(container, bridge.id)
             raise
@@ -423,6 +431,8 @@ class Holder:
         if not self.members(network):
             del self.bridges[network]
             self._inside(lambda: _unplug(bridge.device))
+            if self._pair is not None:
+                self._pair.forget(bridge.subnet)
             self._inside(self._filter)
 
     def _set_route(self, container: Container) -> None:
@@ -439,7 +449,7 @@ class Holder:
                         # It went with its device.
                         pass
                 if wanted and container.route != wanted:
-                    netlink.add_default_route(wanted)
+                    netlink.add_default_route(wanted, self._pair.mtu if self._pair is not None else 0)
 
         self._inside(change)
         container.route = wanted
@@ -472,26 +482,54 @@ class Holder:
 
     # The way out.
 
-    def _open_up(self, bridge: Bridge) -> list[str]:
-        """Say what a new bridge may do, and give R a way out where it needs one."""
-        self._filtered = self._inside(self._filter)
-        if bridge.internal:
-            return []
+    def _open_up(self, bridge: Bridge, new: bool) -> list[str]:
+        """Say what a bridge may do, and give R a way out where it needs one; what is to be told."""
+        told = self._pave(bridge) if new else []
+        if new:
+            self._filtered = self._inside(self._filter)
+        if bridge.internal or self._pair is not None:
+            return told
         if not self._filtered:
-            return ["networks have no way out: nft and iptables are missing, or the kernel refuses them"]
-        if self._uplink:
-            return []
-        obstacle = private.obstacle()
-        if obstacle is not None:
-            return [f"networks have no way out: {obstacle.message}"]
-        self._uplink = private.connect(self._inside.namespace, device=filter.UPLINK, exit_fd=self._exit_r)
-        if not self._inside(lambda: devices.wait_for(filter.UPLINK, 10)):
-            return ["networks have no way out: the private network did not come up"]
-        return []
+            return [
+                *told,
+                "networks have no way out: nft and iptables are missing, or the kernel refuses them",
+            ]
+        return [*told, *self._program.open(self._inside)]
+
+    _filtered = False
+
+    def warm_up(self) -> None:
+        """Connect R with the host's network, where the user is root."""
+        if not self._as_root:
+            return
+        self._as_root = False
+        try:
+            self._pair = pair = Pair(self._folder, self._inside)
+            self._watch(pair.fileno(), pair.settings_changed)
+        except PybuildError as e:
+            text = f"this machine can't reach containers by their address: {e.message}"
+            self._failed = [text] if once(self._folder, text) else []
+
+    _failed: list[str] = []
+
+    def _pave(self, bridge: Bridge) -> list[str]:
+        """Connect R, and this bridge, with the host's network."""
+        if self._pair is not None:
+            self._pair.forward()
+        self.warm_up()
+        told, self._failed = self._failed, []
+        if self._pair is not None:
+            why = self._pair.lead_to(bridge.subnet)
+            told += [why] if why else []
+        return told
 
     def _filter(self) -> bool:
-        bridges = [(b.device, not b.internal) for b in self.bridges.values()]
-        applied = filter.apply(bridges)
+        pair = self._pair
+        rules = [
+            filter.Rule(b.device, not b.internal, b.gateway, pair is not None and not pair.routed(b.subnet))
+            for b in self.bridges.values()
+        ]
+        applied = filter.apply(rules, pair.address if pair is not None else "")
         _write("/proc/sys/net/ipv4/ip_forward", "1" if applied else "0")
         return applied
 
@@ -562,27 +600,33 @@ def _bind(folder: str) -> socket.socket:
     return sock
 
 
-def main(folder: str, ready: int, adopted: int = -1) -> NoReturn:
+def main(folder: str, ready: int, adopted: int = -1, first: int = -1, lock: int = -1) -> NoReturn:
     """Be the holder of a store. ``ready`` is told when clients may come, or what is wrong, as JSON.
 
-    ``adopted`` is the R of a holder that died; then this process is in its N.
+    ``adopted`` is the R of a holder that died; then this process is in its N. ``first``: a client that is
+    connected already. ``lock``: what keeps others from starting a holder meanwhile; it is given up.
     """
     status = 1
     try:
-        forked.settle((ready, *((adopted,) if adopted >= 0 else ())), dies_with_parent=False)
+        forked.settle((fd for fd in (ready, adopted, first, lock) if fd >= 0), dies_with_parent=False)
         os.chdir("/")
         os.umask(0o077)
         _write("/proc/self/comm", "pybuild-net")
+        import resource
+
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         from buildkit_py.linux import userns
 
-        if adopted < 0:
-            userns.enter()
-        holder = Holder(folder, adopted)
+        identity = userns.enter() if adopted < 0 else userns.present()
+        holder = Holder(folder, adopted, identity.mode == "root", first)
         os.write(ready, b"{}")
-        os.close(ready)
         status = 0
+        os.close(ready)
+        if lock >= 0:
+            # Started ahead: there is time.
+            os.close(lock)
+            holder.warm_up()
         holder.run()
     except PybuildError as e:
         os.write(ready, json.dumps({"error": e.message, "hint": e.hint}).encode())

@@ -4,6 +4,7 @@
 
 # Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
 
+import builtins
 import ipaddress
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 from buildkit_py.database import Database
 from buildkit_py.errors import NetworkError, NotFoundError
+from buildkit_py.network import routes
 from buildkit_py.tuples import NamedTuple
 
 _DDL = """
@@ -25,9 +27,17 @@ CREATE TABLE IF NOT EXISTS networks (
 BRIDGE = "bridge"
 RESERVED = ("host", "none", "private", "default", "container")
 """Names that mean something else after --network."""
-_FIRST, _LAST = (10 << 24) + (89 << 16), (10 << 24) + (255 << 16)
-"""Where subnets are taken from that nobody chose: 10.89.0.0/24 and up."""
-_BRIDGE_SUBNET = "10.88.0.0/16"
+_POOLS = tuple(
+    (ipaddress.IPv4Address(first), ipaddress.IPv4Address(last))
+    for first, last in (
+        ("10.89.0.0", "10.255.0.0"),
+        ("172.17.0.0", "172.32.0.0"),
+        ("192.168.0.0", "192.169.0.0"),
+    )
+)
+"""Where subnets are taken from that nobody chose: from the first address, up to the last."""
+_BRIDGE_PREFIX = 22
+"""As many addresses as the kernel's bridges have ports."""
 
 
 class Network(NamedTuple):
@@ -56,8 +66,12 @@ class Network(NamedTuple):
 
 
 class NetworkStore:
-    def __init__(self, db: Database) -> None:
+    """``spread``: any number. Stores with different ones choose different subnets, so that the networks of
+    several are not in each other's way on one machine."""
+
+    def __init__(self, db: Database, spread: int = 0) -> None:
         self._db = db
+        self._spread = spread
         db.ensure(_DDL)
 
     def create(
@@ -98,7 +112,7 @@ class NetworkStore:
         else:
             if gateway or ip_range:
                 raise NetworkError("--gateway and --ip-range need a --subnet")
-            whole = _free(taken + list(host_subnets()))
+            whole = self._free(taken, 24)
         if whole.num_addresses < 4:
             raise NetworkError(f"the subnet {whole} has no room for a gateway and a container")
         first = _within(gateway, whole, "--gateway") if gateway else whole[1]
@@ -109,23 +123,28 @@ class NetworkStore:
             ip_range = str(part)
         return str(whole), str(first), ip_range
 
+    def _free(self, taken: builtins.list[ipaddress.IPv4Network], prefix: int) -> ipaddress.IPv4Network:
+        taken = taken + builtins.list(host_subnets())
+        size = 1 << (32 - prefix)
+        for pool in _POOLS:
+            first, count = int(pool[0]), (int(pool[1]) - int(pool[0])) // size
+            for n in range(count):
+                network = ipaddress.IPv4Network((first + (self._spread + n) % count * size, prefix))
+                if not any(network.overlaps(other) for other in taken):
+                    return network
+        raise NetworkError("no subnet is free", hint="choose one: --subnet")
+
     def bridge(self) -> Network:
-        """The network that is always there; made when first asked for."""
+        """The network that is always there; made when first asked for. Raises NetworkError."""
         try:
             return self.get(BRIDGE)
         except NotFoundError:
-            whole = ipaddress.IPv4Network(_BRIDGE_SUBNET)
-            if any(whole.overlaps(other) for other in host_subnets()):
-                whole = _free([ipaddress.IPv4Network(n.subnet) for n in self.list()] + list(host_subnets()))
-            try:
-                network = Network(
-                    os.urandom(32).hex(), BRIDGE, time.time(), str(whole), str(whole[1]), "", False, {}
-                )
-                with self._db.transaction():
-                    if not self._db.one("SELECT 1 FROM networks WHERE name = ?", (BRIDGE,)):
-                        self._insert(network)
-            finally:
-                pass
+            with self._db.transaction():
+                if not self._db.one("SELECT 1 FROM networks WHERE name = ?", (BRIDGE,)):
+                    taken = [ipaddress.IPv4Network(n.subnet) for n in self.list()]
+                    whole = self._free(taken, _BRIDGE_PREFIX)
+                    id = os.urandom(32).hex()
+                    self._insert(Network(id, BRIDGE, time.time(), str(whole), str(whole[1]), "", False, {}))
             return self.get(BRIDGE)
 
     def get(self, name: str) -> Network:
@@ -166,27 +185,6 @@ def _within(text: str, whole: ipaddress.IPv4Network, option: str) -> Any:
     return address
 
 
-def _free(taken: list[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
-    for base in range(_FIRST, _LAST, 256):
-        network = ipaddress.IPv4Network((base, 24))
-        if not any(network.overlaps(other) for other in taken):
-            return network
-    raise NetworkError("no subnet is free", hint="choose one: --subnet")
-
-
 def host_subnets() -> Iterator[ipaddress.IPv4Network]:
-    """What this machine has routes to (proc(5), /proc/net/route), the default route aside."""
-    try:
-        with open("/proc/self/net/route") as f:
-            lines = f.read().splitlines()[1:]
-    except OSError:
-        return
-    for line in lines:
-        fields = line.split()
-        mask = bin(_little(fields[7])).count("1")
-        if mask:
-            yield ipaddress.IPv4Network((_little(fields[1]), mask), strict=False)
-
-
-def _little(text: str) -> int:
-    return int.from_bytes(bytes.fromhex(text), "little")
+    """What this machine has routes to."""
+    return routes.subnets()

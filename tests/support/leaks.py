@@ -44,12 +44,10 @@ def leaked(before: Held) -> str:
         ("open file", _files, before.files),
         ("environment variable", _environment, before.environment),
     ]
-    return "\n".join(
-        f"leaked {kind}: {thing}" for kind, look, old in kinds for thing in _patiently(look, old)
-    )
+    return "\n".join(f"leaked {kind}: {thing}" for kind, look, old in kinds for thing in patiently(look, old))
 
 
-def _patiently(look: Callable[[], frozenset[object]], old: frozenset[object]) -> list[str]:
+def patiently(look: Callable[[], frozenset[object]], old: frozenset[object]) -> list[str]:
     """What is on its way out is no leak: a killed process takes a moment, a collected object too."""
     extra = look() - old
     if extra:

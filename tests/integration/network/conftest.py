@@ -13,30 +13,37 @@ from pathlib import Path
 
 import pytest
 
+from buildkit_py.network import routes, uplink
 from buildkit_py.network.private import TUN
+from tests.support import leaks
 from tests.support.people import available
 from tests.support.registry import Registry
 from tests.support.runner import Pybuild
 
+HIDDEN = Path("/dev/null")
+"""To be mounted over a program, which is missing then."""
 SYSTEM = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
-def on_the_host() -> tuple[list[str], str]:
-    """What the host's network has of ours: devices, and tables of its packet filter where they may be read.
+def on_the_host(host: Host) -> frozenset[str]:
+    """What the host's network has of a store: its device, with the routes by it, and its table of rules.
 
-    By name, for others on the machine may be at work there.
+    By name, for others on the machine, and other tests, may be at work there.
     """
-    devices = [name for name in os.listdir("/sys/class/net") if name.startswith(("pb", "up0"))]
-    if os.geteuid() or not shutil.which("nft", path=SYSTEM):
-        return devices, ""
-    listed = subprocess.run(["nft", "list", "tables"], env={"PATH": SYSTEM}, capture_output=True, text=True)
-    return devices, "\n".join(line for line in listed.stdout.splitlines() if "pybuild" in line)
+    device = uplink.host_device(host.environment["PYBUILD_ROOT"] + "/network")
+    found = {f"device {name}" for name in os.listdir("/sys/class/net") if name in (device, "up0")}
+    found |= {f"route {route.subnet}" for route in routes.read() if route.device == device}
+    if os.geteuid() == 0:
+        found |= {f"rule {line}" for line in listed("nft", "list", "tables") if device in line}
+        found |= {f"rule {line}" for line in listed("iptables", "-S") if device in line}
+    return frozenset(found)
 
 
-@pytest.fixture(autouse=True)
-def _the_host_stays_as_it_is() -> Iterator[None]:
-    yield
-    assert on_the_host() == ([], "")
+def listed(*argv: str) -> list[str]:
+    if not shutil.which(argv[0], path=SYSTEM):
+        return []
+    done = subprocess.run(argv, env={"PATH": SYSTEM}, capture_output=True, text=True)
+    return done.stdout.splitlines()
 
 
 class Host(Pybuild):
@@ -83,17 +90,35 @@ def open_to_all() -> bool:
     return os.stat(TUN).st_mode & 0o006 == 0o006
 
 
-@pytest.fixture
-def host(
-    each_identity: str, bases: Registry, people_at_work: Callable[[str, Path], Pybuild], workshop: Path
-) -> Host:
-    made = people_at_work(each_identity, bases.settings)
+Make = Callable[[str, Path], Pybuild]
+
+
+@contextmanager
+def at_work(kind: str, bases: Registry, people_at_work: Make, workshop: Path) -> Iterator[Host]:
+    made = people_at_work(kind, bases.settings)
     made.__class__ = Host
     assert isinstance(made, Host)
     made.mounts = {}
-    if each_identity != "root" and "root" in available() and not open_to_all():
+    if kind != "root" and "root" in available() and not open_to_all():
         made.mounts[TUN] = tun_node(workshop, 0o666)
-    return made
+    yield made
+    # The holder ends a moment after its last container.
+    assert leaks.patiently(lambda: on_the_host(made), frozenset()) == []
+
+
+@pytest.fixture
+def host(each_identity: str, bases: Registry, people_at_work: Make, workshop: Path) -> Iterator[Host]:
+    with at_work(each_identity, bases, people_at_work, workshop) as made:
+        yield made
+
+
+@pytest.fixture
+def root_host(bases: Registry, people_at_work: Make, workshop: Path) -> Iterator[Host]:
+    with at_work("root", bases, people_at_work, workshop) as made:
+        yield made
+
+
+another_root_host = root_host
 
 
 def tun_node(folder: Path, mode: int) -> Path:

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from buildkit_py.network.private import TUN
-from tests.integration.network.conftest import Host, ask, free_port, served, tun_node
+from tests.integration.network.conftest import HIDDEN, Host, ask, free_port, listed, served, tun_node
 from tests.integration.network.test_networks import say, way_out
 
 pytestmark = pytest.mark.needs("root", "overlay", "user-namespaces", "seccomp", "slirp4netns", "pasta")
 
 SERVE = served("nc -ll -p 7 -e cat", 7)
-HIDDEN = Path("/dev/null")
 
 
 def test_the_tun_device_is_closed(host: Host, workshop: Path) -> None:
@@ -46,10 +45,16 @@ def test_pasta_in_the_place_of_slirp4netns(host: Host) -> None:
     assert way_out(host, "--network", "shop")
 
 
+def libnftables() -> str:
+    (line,) = (line for line in listed("ldconfig", "-p") if "libnftables.so.1 " in line)
+    return line.split("=> ")[1]
+
+
 @pytest.mark.parametrize("hidden", [["nft"], ["nft", "iptables-restore"]])
 def test_the_packet_filter(host: Host, hidden: list[str]) -> None:
     for name in hidden:
         host.mounts[f"/usr/sbin/{name}"] = HIDDEN
+    host.mounts[libnftables()] = HIDDEN
     host("network", "create", "shop")
     assert way_out(host, "--network", "shop") is (hidden == ["nft"])
     with host.running("--network", "shop", "--name", "db", "busybox", "sh", "-c", SERVE):

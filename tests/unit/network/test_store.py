@@ -25,7 +25,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NetworkSt
 def test_subnets_are_free_ones(store: NetworkStore) -> None:
     assert [store.create(name).subnet for name in "ab"] == ["10.89.1.0/24", "10.89.2.0/24"]
     assert store.get("a").gateway == "10.89.1.1"
-    assert store.bridge().subnet == "10.88.0.0/16" and store.bridge().id == store.bridge().id
+    assert store.bridge().subnet == "10.89.4.0/22" and store.bridge().id == store.bridge().id
 
 
 def test_by_name_or_id(store: NetworkStore) -> None:
