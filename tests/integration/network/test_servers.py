@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import threading
@@ -16,7 +17,9 @@ from tests.integration.network.conftest import Host
 # Only root can be a name server.
 pytestmark = pytest.mark.needs("root", "overlay", "user-namespaces", "seccomp", "slirp4netns")
 
-SERVER, SILENT = "127.0.0.77", "127.0.0.78"
+# Of this process alone: tests run beside each other.
+_OWN = f"127.{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"
+SERVER, SILENT = f"{_OWN}.77", f"{_OWN}.78"
 
 
 @contextmanager
