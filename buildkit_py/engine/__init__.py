@@ -350,7 +350,8 @@ class Engine:
         self.begin(supervisors=supervisors, join=join)
 
     def _start_ahead(self) -> Ahead | None:
-        from buildkit_py.network import ahead, forwarding
+        from buildkit_py.linux import forwarding
+        from buildkit_py.network import ahead
 
         if forwarding.pair_obstacle():
             return None

@@ -52,7 +52,7 @@ def bridged(warn: Warn) -> bool:
 
     if userns.present().mode != "root":
         return False
-    from buildkit_py.network.forwarding import pair_obstacle
+    from buildkit_py.linux.forwarding import pair_obstacle
 
     obstacle = pair_obstacle()
     if obstacle:

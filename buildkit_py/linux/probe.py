@@ -11,13 +11,13 @@ import stat
 from collections.abc import Callable
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import cgroups, emulation, userns
+from buildkit_py.linux import cgroups, emulation, forwarding, hints, nftables, userns
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.tuples import NamedTuple
 
 OLDEST_KERNEL = (5, 12)
 """mount_setattr(2) on detached mounts."""
-PACKAGES = "sudo apt-get install"
+PACKAGES = hints.INSTALL
 
 
 class Finding(NamedTuple):
@@ -269,21 +269,22 @@ def _try_networks() -> Finding:
             fcntl.ioctl(sock.fileno(), _SIOCBRADDBR, b"trial\0")
     except (SandboxError, OSError) as e:
         return Finding(name, False, f"the kernel makes no bridge: {e}", required=False)
-    tool = userns.find("nft") or userns.find("iptables-restore")
-    if not tool:
-        detail = "without a way out: nft and iptables are missing"
-        return Finding(name, False, detail, f"{PACKAGES} nftables", required=False)
-    nft = tool.endswith("nft")
-    rule = (
-        "table ip t { chain c { type nat hook postrouting priority 100; oifname x masquerade; }; }\n"
-        if nft
-        else "*nat\n-A POSTROUTING -o x -j MASQUERADE\nCOMMIT\n"
-    )
-    done = subprocess.run([tool, "-f", "-"] if nft else [tool], input=rule.encode(), capture_output=True)
+    try:
+        with nftables.Connection() as connection:
+            connection.run("table ip t { chain c { type nat hook postrouting priority 100; masquerade; }; }")
+        return Finding(name, True, "with a way out by nftables")
+    except SandboxError as e:
+        tool = userns.find("iptables-restore")
+        if not tool:
+            return Finding(
+                name, False, f"without a way out: {e.message}", f"{PACKAGES} nftables", required=False
+            )
+    rule = b"*nat\n-A POSTROUTING -o x -j MASQUERADE\nCOMMIT\n"
+    done = subprocess.run([tool], input=rule, capture_output=True)
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0]
-        return Finding(name, False, f"without a way out: {os.path.basename(tool)}: {said}", required=False)
-    return Finding(name, True, f"with a way out by {os.path.basename(tool)}")
+        return Finding(name, False, f"without a way out: iptables: {said}", required=False)
+    return Finding(name, True, "with a way out by iptables")
 
 
 # seccomp, network, cgroups
@@ -314,7 +315,19 @@ def network_findings() -> list[Finding]:
     ok = os.access(tun, os.R_OK | os.W_OK)
     state = "open to this user" if ok else "closed to this user" if os.path.exists(tun) else "missing"
     mend = "" if ok else f"sudo modprobe tun; sudo chmod 0666 {tun}"
-    return [program, Finding("tun device", ok, f"{tun} is {state}", mend, required=False)]
+    return [program, Finding("tun device", ok, f"{tun} is {state}", mend, required=False), *bridge_findings()]
+
+
+def bridge_findings() -> list[Finding]:
+    """Of root: whether the kernel connects its containers with this machine and the world."""
+    if os.geteuid():
+        return []
+    obstacle = forwarding.pair_obstacle()
+    if obstacle:
+        reason, _, mend = obstacle.partition(": `")
+        detail = f"containers have private networks by default, and no way to their address: {reason}"
+        return [Finding("network bridge", False, detail, mend.rstrip("`"), required=False)]
+    return [Finding("network bridge", True, "the default of containers, which this machine reaches")]
 
 
 def cgroup_finding(found: cgroups.Cgroups) -> Finding:

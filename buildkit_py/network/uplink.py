@@ -13,8 +13,8 @@ from ipaddress import IPv4Network
 from typing import Protocol
 
 from buildkit_py.errors import NetworkError, PybuildError
-from buildkit_py.linux import nftables
-from buildkit_py.network import devices, filter, firewall, forwarding, private, routes
+from buildkit_py.linux import forwarding, nftables
+from buildkit_py.network import devices, filter, firewall, private, routes
 from buildkit_py.network.filter import HOST_DEVICES, UPLINK
 from buildkit_py.network.netlink import Netlink
 

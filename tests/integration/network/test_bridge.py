@@ -125,7 +125,7 @@ def reaches(host: Host, machine: Machine, *options: str) -> str:
         server.bind((machine.OUTSIDE, 0))
         server.listen()
         port = server.getsockname()[1]
-        script = f"echo hello | timeout 3 nc {machine.OUTSIDE} {port}"
+        script = f"echo hello | timeout 20 nc {machine.OUTSIDE} {port}"
         with host.start("run", "--rm", *options, "busybox", "sh", "-c", script) as process:
             ends = os.pidfd_open(process.pid)
             ready, _, _ = select.select([server.fileno(), ends], [], [], 60)

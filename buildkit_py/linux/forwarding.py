@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from buildkit_py.errors import NetworkError
-from buildkit_py.linux import hints
+from buildkit_py.linux import caps, hints, userns
+from buildkit_py.linux import syscalls as sc
 
 _FOLDER = "/run/pybuild"
 _SYSCTL = "/proc/sys/net/ipv4"
@@ -27,9 +28,6 @@ def everywhere() -> bool:
 def pair_obstacle() -> str:
     """What keeps root from connecting the host with networks by a pair of devices, as far as can be told at
     once (buildkit_py.network.uplink); "" where it will most likely come about."""
-    from buildkit_py.linux import caps, userns
-    from buildkit_py.linux import syscalls as sc
-
     if not sc.capget()[0] & caps.NET_ADMIN:
         return "CAP_NET_ADMIN is missing"
     if not userns.find("nft"):
