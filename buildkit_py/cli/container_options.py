@@ -24,6 +24,10 @@ def translate(args: Args) -> RunRequest:
     pull = args.text("pull")
     assert pull in ("missing", "always", "never")
     entrypoint = args.text("entrypoint")
+    if args.text("uts") == "host" and (args.text("hostname") or args.text("domainname")):
+        raise UsageError(
+            "--uts=host and --hostname exclude each other", hint="the name would be the machine's"
+        )
     return RunRequest(
         image=args.text("image"),
         command=args.texts("command"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -68,27 +67,45 @@ def kept(event: Event, wanted: dict[str, list[str]]) -> bool:
     return True
 
 
+class _Document(dict[str, Any]):
+    """By docker's names: those of its templates are found beside those of its JSON."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(TEMPLATES.get(str(name), name))
+
+    def __getitem__(self, name: str) -> Any:
+        return super().__getitem__(TEMPLATES.get(name, name))
+
+
+TEMPLATES = {
+    "Status": "status",
+    "ID": "id",
+    "From": "from",
+    "Scope": "scope",
+    "Time": "time",
+    "TimeNano": "timeNano",
+}
+
+
 def document(event: Event) -> dict[str, Any]:
-    """By docker's field names."""
-    return {
-        "Type": event.type,
-        "Action": event.action,
-        "Actor": {"ID": event.id, "Attributes": event.attributes},
-        "scope": "local",
-        "time": event.time // 10**9,
-        "timeNano": event.time,
-        "status": event.action,
-        "id": event.id,
-        "ID": event.id,
-        "from": event.attributes.get("image", ""),
-    }
+    return _Document(
+        {
+            "status": event.action,
+            "id": event.id,
+            "from": event.attributes.get("image", ""),
+            "Type": event.type,
+            "Action": event.action,
+            "Actor": {"ID": event.id, "Attributes": event.attributes},
+            "scope": "local",
+            "time": event.time // 10**9,
+            "timeNano": event.time,
+        }
+    )
 
 
 def show(event: Event, form: str) -> None:
-    if form == "json":
-        print(json.dumps(document(event), ensure_ascii=False))
-    elif form:
-        print(template.render(form, document(event)))
+    if form:
+        print(template.render("{{json .}}" if form == "json" else form, document(event)))
     else:
         from buildkit_py.runtime.log import stamp
 

@@ -295,6 +295,7 @@ class Connection:
             domainname=request.domainname,
             hosts=hosts,
             resolv_conf=resolv,
+            hostname_file=f"{hostname}\n",
         )
 
     def close(self) -> None:

@@ -58,6 +58,7 @@ OWN_DEVICES = frozenset((*DEVICES, "ptmx", "console"))
 
 HOSTS = "/etc/hosts"
 RESOLV_CONF = "/etc/resolv.conf"
+HOSTNAME = "/etc/hostname"
 BASE_PLACES = (
     ("/dev", True),
     ("/etc", True),
@@ -78,7 +79,8 @@ def normal(path: str) -> str:
 def mounts(spec: SandboxSpec) -> tuple[SandboxMount, ...]:
     """All mounts over the furniture, outer before inner, as given where equally deep."""
     made = [m._replace(target=normal(m.target)) for m in spec.mounts]
-    for target, text in ((HOSTS, spec.hosts), (RESOLV_CONF, spec.resolv_conf)):
+    texts = ((HOSTS, spec.hosts), (RESOLV_CONF, spec.resolv_conf), (HOSTNAME, spec.hostname_file))
+    for target, text in texts:
         if text and target not in [m.target for m in made]:
             data = text.encode("utf-8", "surrogateescape")
             made.append(SandboxMount("file", target, data=data, mode=0o644, readonly=False))

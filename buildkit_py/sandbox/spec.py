@@ -56,6 +56,8 @@ class SandboxSpec(NamedTuple):
     hosts: str = ""
     """The text of /etc/hosts, mounted without trace in ``upper``; "": left as the image has it."""
     resolv_conf: str = ""
+    hostname_file: str = ""
+    """The text of /etc/hostname, as the two above."""
     mounts: tuple[SandboxMount, ...] = ()
     privileged: bool = False
     """Nothing masked, /sys and /proc/sys writable, devices that are made inside work."""

@@ -138,6 +138,7 @@ REFUSED = {
     "--log-opt tag=x": "'tag' is not known",
     "--log-opt max-file=0": "max-file is 1 at least",
     "--cpus 1 --cpu-quota 5000": "exclude each other",
+    "--uts host -h name": "exclude each other",
     "--label-file /no/such/file": "can't read /no/such/file",
     "--isolation hyperv": "isolation",
     "--mount source=v,target=/x,volume-driver=nfs": "no such volume-driver",
@@ -215,6 +216,33 @@ def test_what_everything_takes(two: Pybuild) -> None:
     assert "Local Volumes   1         1         1MB" in two("system", "df").stdout
     verbose = two("system", "df", "-v").stdout
     assert all(name in verbose for name in ("busybox", "three", "data", "'exit 3'", "1MB"))
+
+
+def test_events_by_the_names_of_templates_and_of_json(two: Pybuild) -> None:
+    flags = ("--since", "1h", "--until", "0s", "-f", "container=three", "-f", "event=die")
+    form = "{{.Status}} {{.From}} {{.Scope}} {{.Actor.Attributes.exitCode}}{{.Actor.Attributes.none}}"
+    assert two("events", *flags, "--format", form).stdout == "die busybox local 3<no value>\n"
+    id = two("ps", "-aq", "--no-trunc", "-f", "name=three").stdout.strip()
+    assert two("events", *flags, "--format", "{{.ID}} {{len .ID}} {{.Actor.ID}}").stdout == f"{id} 64 {id}\n"
+    told = json.loads(two("events", *flags, "--format", "json").stdout)
+    assert (told["id"], told["status"], "ID" in told) == (id, "die", False)
+
+
+def test_the_name_of_the_host_is_a_file_that_leaves_no_trace(pybuild: Pybuild) -> None:
+    pybuild(
+        "run",
+        "--name",
+        "named",
+        "-h",
+        "db",
+        "busybox",
+        "sh",
+        "-c",
+        "cat /etc/hostname; echo x >/etc/hostname",
+    )
+    assert pybuild("logs", "named").stdout == "db\n"
+    assert pybuild("diff", "named").stdout == ""
+    pybuild("rm", "named")
 
 
 def test_info(two: Pybuild) -> None:

@@ -41,6 +41,11 @@ def test_hosts_and_resolv_conf_are_files() -> None:
     ]
 
 
+def test_hostname_is_a_file_of_containers() -> None:
+    made = layout.mounts(SPEC._replace(hostname_file="name\n"))
+    assert [(m.target, m.data) for m in made][-1] == ("/etc/hostname", b"name\n")
+
+
 def test_a_mount_of_ones_own_replaces_hosts() -> None:
     spec = SPEC._replace(mounts=(SandboxMount("bind", "/etc//hosts", source="/x"),))
     assert [m.kind for m in layout.mounts(spec)] == ["bind", "file"]
