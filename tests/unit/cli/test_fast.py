@@ -54,6 +54,7 @@ def words_for(command: Command) -> st.SearchStrategy[list[str]]:
         switches.map(lambda s: [s]),
         st.tuples(switches, st.sampled_from(["true", "false", "1", "no"])).map(lambda p: [f"{p[0]}={p[1]}"]),
         bundle.map(lambda b: [b]),
+        st.tuples(bundle, st.sampled_from(["true", "false", "no"])).map(lambda p: [f"{p[0]}={p[1]}"]),
         st.tuples(bundle, names, value).map(lambda p: [p[0] + p[1].lstrip("-")[:1] + p[2]]),
         value.map(lambda v: [v]),
         st.sampled_from([["--help"], ["--no-such"], ["-"], ["--"], ["-Z"]]),
@@ -173,6 +174,32 @@ def test_every_command_loads_under_its_name(name: str) -> None:
     assert len(set(flags)) == len(flags)
     assert all(o.flags[-1].startswith("--") and o.help for o in command.options)
     assert all(not a.many for a in command.arguments[:-1])
+
+
+@pytest.mark.parametrize(
+    ("word", "values"),
+    [
+        ("-a=false", (False, False)),
+        ("-a=true", (True, False)),
+        ("-qa=false", (False, True)),
+        ("-aq=1", (True, True)),
+    ],
+)
+def test_a_short_switch_takes_a_value(word: str, values: tuple[bool, bool]) -> None:
+    args = fast.parse(SAMPLE, ["-a", word, "x"] if word == "-a=false" else [word, "x"])
+    assert args is not None
+    assert (args.flag("all"), args.flag("quiet")) == values
+    assert by_click(SAMPLE, [word, "x"])["all"] == values[0]
+
+
+def test_history_is_an_images_where_no_subcommand_is_meant() -> None:
+    assert table.find(["history", "app:1"]) == ("image history", ["app:1"])
+    assert table.find(["history", "-q", "app:1"]) == ("image history", ["-q", "app:1"])
+    assert table.find(["history", "ls"]) == ("history ls", [])
+    assert table.find(["history"]) is None
+    assert table.lengthened(["history", "--help"]) == ["history", "--help"]
+    with pytest.raises(UsageError, match="no such option '--nothing'"):
+        app.parse(["history", "app:1", "--nothing"])
 
 
 def test_aliases_lead_somewhere() -> None:
