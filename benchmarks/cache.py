@@ -166,6 +166,9 @@ class Bench:
         self.empty("b")
         self.pybuild("import, one file", "b", "cache", "import", self.work / "cache.tar")
         if "peers" in self.args.only and shutil.which("skopeo"):
+            self.empty("layout")
+            copy = ["skopeo", "copy", "-q", f"oci-archive:{self.work}/cache.tar", f"oci:{self.work}/layout:1"]
+            self.timed("skopeo copy, one file to directory", copy)
             self.floors(at)
         for name in ("cache.tar", "b"):
             self.empty(name)

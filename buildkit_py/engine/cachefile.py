@@ -272,7 +272,7 @@ class _Unpacker:
             done -= 1
         for layer in layers[done:]:
             parent = self._one(layer, parent)
-            self._checks[layer] = self._pool.submit(self._packs_again, layer)
+            self._checks[layer] = self._pool.submit(self._packs_again, parent)
         return parent
 
     def _one(self, layer: Layer, parent: SnapshotID | None) -> SnapshotID:
@@ -281,16 +281,15 @@ class _Unpacker:
             blob = brought.blob(layer.blob.digest, layer.blob.size)
             if blob is None:
                 raise ImageError(f"the archive lacks the blob {layer.blob.digest}")
-            return engine.sources.unpack_stream(layer, parent, blob, self._emit, self._vertex)
+            with blob:
+                return engine.sources.unpack_stream(layer, parent, blob, self._emit, self._vertex)
         archive.require(brought, engine.content, layer.blob.digest, layer.blob.size)
         with engine.content.open(layer.blob.digest) as stored:
             return engine.sources.unpack_stream(layer, parent, stored, self._emit, self._vertex)
 
-    def _packs_again(self, layer: Layer) -> bool:
-        from buildkit_py.exporter import blobs
-
+    def _packs_again(self, snapshot: SnapshotID) -> bool:
         try:
-            return blobs.packs_again(blobs.Layer(layer.diff_id, layer.chain_id, None), self._engine.stores)
+            return self._engine.sources.packs_again(snapshot)
         except PybuildError:
             return False
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from buildkit_py.engine import Engine
     from buildkit_py.engine.build import Build
     from buildkit_py.engine.diffs import DiffIds
+    from buildkit_py.image.archive import BlobInPlace
 
 _YES = ("1", "true", "t")
 _LAZY = frozenset({"push", "name", "oci-mediatypes"})
@@ -93,6 +94,7 @@ class Sharing:
         self.warnings: list[BuildWarning] = []
         if self._specs:
             engine.sources.others.append(self._blob)
+            engine.sources.files.append(self._file)
 
     def display(self, event: Event) -> None:
         """Pass an event on. A display takes a step that has ended for done, so those of a build that begins
@@ -201,6 +203,17 @@ class Sharing:
         for source in self._sources or ():
             if blob.digest in source.held:
                 return source.backend.read_blob(blob)
+        return None
+
+    def _file(self, blob: LayerBlob) -> BlobInPlace | None:
+        from buildkit_py.cache.backends.local import LocalBackend
+
+        for source in self._sources or ():
+            if blob.digest in source.held and isinstance(source.backend, LocalBackend):
+                try:
+                    return source.backend.file(blob)
+                except PybuildError:
+                    continue  # whoever fetches it says so
         return None
 
     def _lose(self, key: Digest, error: PybuildError) -> None:

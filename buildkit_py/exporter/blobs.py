@@ -99,20 +99,12 @@ def write_blob(
             blob = stores.images.layer_blob(layer.diff_id, (kind,))
             if blob is not None and blob != layer.blob and stores.sources.ensure_blob(blob):
                 return _write_again(layer, blob, stores, write, method, level)
-    if snapshot is not None and packs_again(layer, stores):
+    if snapshot is not None and stores.sources.packs_again(snapshot):
         return _write_snapshot(layer, stores, write, method, level)
     raise NotFoundError(
         f"the layer {layer.diff_id} came from outside, and neither the store nor a registry has its blob",
         hint="pull or load the base image again",
     )
-
-
-def packs_again(layer: Layer, stores: Stores) -> bool:
-    """Whether a layer that came from outside makes the tar that it came as: then we made it, elsewhere."""
-    from buildkit_py.layer.diff import diff_id
-
-    path, lower = _place(layer, stores)
-    return diff_id(path, lower=lower) == layer.diff_id
 
 
 def _place(layer: Layer, stores: Stores) -> tuple[str, Tree | None]:

@@ -189,7 +189,7 @@ class TarInPlace:
     def blob(self, digest: Digest, size: int) -> BlobInPlace | None:
         """A blob of an OCI layout, where it lies; None where the archive has it not."""
         place = self._files.get(f"blobs/sha256/{digest[7:]}")
-        return None if place is None or place[1] != size else BlobInPlace(self._fd, *place, digest)
+        return None if place is None or place[1] != size else BlobInPlace(os.dup(self._fd), *place, digest)
 
     def _chunks(self, start: int, size: int) -> Iterator[bytes]:
         end = start + size
@@ -211,9 +211,10 @@ class TarInPlace:
 
 
 class BlobInPlace:
-    """A part of a file, read once from its beginning to its end."""
+    """A file or a part of one, read once from its beginning to its end. A context manager."""
 
     def __init__(self, fd: int, start: int, size: int, digest: Digest) -> None:
+        """``fd`` is ours from now on."""
         self._fd = fd
         self._at = start
         self._end = start + size
@@ -226,8 +227,14 @@ class BlobInPlace:
         self._at += len(data)
         self._hash.update(data)
         if not data and "sha256:" + self._hash.hexdigest() != self._digest:
-            raise ImageError(f"the blob {self._digest} of the archive is damaged")
+            raise ImageError(f"the blob {self._digest} is damaged")
         return data
+
+    def __enter__(self) -> BlobInPlace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def in_place(content: ContentStore, path: str) -> TarInPlace | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
 from buildkit_py import digest as digests
@@ -24,6 +25,7 @@ from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from buildkit_py.image.archive import BlobInPlace
     from buildkit_py.linux.identity import Identity
     from buildkit_py.llb.result import ResolvedImage
     from buildkit_py.registry.client import Fetched, RegistryClient
@@ -72,6 +74,8 @@ class ImageSources:
         self.others: list[Callable[[LayerBlob], Iterator[bytes] | None]] = []
         """Further places to fetch blobs from, asked in turn: verified bytes, or None for one that has not got
         it."""
+        self.files: list[Callable[[LayerBlob], BlobInPlace | None]] = []
+        """Those where blobs are files, which are unpacked where they lie."""
 
     def use(self, identity: Identity) -> None:
         """Say who we are; before the first unpack."""
@@ -296,11 +300,36 @@ class ImageSources:
     ) -> SnapshotID | None:
         from buildkit_py.source.download import Downloads
 
-        missing = [layer.blob for layer in layers if not self._is_here(layer.blob)]
-        with Downloads(self._content, missing, self._fetch_blob, CONNECTIONS, emit, vertex) as downloads:
+        with ExitStack() as stack:
+            missing = [layer.blob for layer in layers if not self._is_here(layer.blob)]
+            files = {blob.digest: stack.enter_context(f) for blob in missing if (f := self._file(blob))}
+            coming = [blob for blob in missing if blob.digest not in files]
+            downloads = Downloads(self._content, coming, self._fetch_blob, CONNECTIONS, emit, vertex)
+            stack.enter_context(downloads)
+            times = [layer.blob for layer in layers]
             for layer in layers:
-                parent = self._unpack_one(layer, parent, downloads.arrival(layer.blob.digest), emit, vertex)
+                file = files.pop(layer.blob.digest, None)  # once: it has been read then
+                if file is None:
+                    arrival = downloads.arrival(layer.blob.digest)
+                    parent = self._unpack_one(layer, parent, arrival, emit, vertex)
+                    continue
+                parent = self.unpack_stream(layer, parent, file, emit, vertex)
+                if times.count(layer.blob) > 1 or not self.packs_again(parent):
+                    self.ensure_blob(layer.blob)
         return parent
+
+    def _file(self, blob: LayerBlob) -> BlobInPlace | None:
+        return next((file for place in self.files if (file := place(blob)) is not None), None)
+
+    def packs_again(self, snapshot: SnapshotID) -> bool:
+        """Whether a layer's files make the tar that they came as: then we made it, here or elsewhere, and no
+        blob of it need be kept."""
+        from buildkit_py.layer.diff import diff_id
+
+        info = self._snapshots.chain(snapshot)[-1]
+        parent = self._snapshots.parent(snapshot)
+        lower = self._snapshots.tree(parent) if parent is not None else None
+        return diff_id(self._snapshots.layer_path(info), lower=lower) == info.diff_id
 
     def _is_here(self, blob: LayerBlob) -> bool:
         return self._content.hold(blob.digest) and self._content.size(blob.digest) == blob.size

@@ -26,6 +26,7 @@ from buildkit_py.cache.shared import SharedIndex
 from buildkit_py.digest import Digest
 from buildkit_py.errors import ImageError, NotFoundError, StoreError, UsageError
 from buildkit_py.image import assemble
+from buildkit_py.image.archive import BlobInPlace
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.oci import media, validate
 
@@ -101,6 +102,13 @@ class LocalBackend:
 
     def read_blob(self, blob: LayerBlob) -> Iterator[bytes]:
         return verified(self._chunks(blob.digest), blob, self.shown)
+
+    def file(self, blob: LayerBlob) -> BlobInPlace | None:
+        """A blob where it lies; None where it has another size. Raises NotFoundError, StoreError."""
+        with self._open(blob.digest) as f:
+            if os.fstat(f.fileno()).st_size != blob.size:
+                return None
+            return BlobInPlace(os.dup(f.fileno()), 0, blob.size, blob.digest)
 
     def _chunks(self, digest: Digest) -> Iterator[bytes]:
         with self._open(digest) as f:

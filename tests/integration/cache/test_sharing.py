@@ -172,6 +172,9 @@ def test_local(pybuild: Pybuild, machines: Machines) -> None:
     blobs = set(os.listdir(place / "blobs/sha256"))
     told = machines()("-t", "x", "--cache-from", f"type=local,src={place}", context)
     assert ran(told) == []
+    # They are unpacked where they lie, and as they can be packed again they are not copied.
+    held = {layer["digest"][7:] for layer in manifest["layers"]}
+    assert not held & set(os.listdir(pybuild.folder / "machine-2/blobs/sha256"))
     # Old blobs go with the index that named them; another tag's stay.
     first("--cache-to", f"type=local,dest={place},tag=other", context)
     smaller = pybuild.context({"Dockerfile": "FROM busybox\nRUN echo 1 > /1\n"}, "smaller")

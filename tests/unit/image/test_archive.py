@@ -248,15 +248,18 @@ def test_an_archive_is_read_where_it_lies(tmp_path: Path, content: ContentStore)
     assert list(content.digests()) == []
     blob = opened.blob(of_bytes(data), len(data))
     assert blob is not None
-    assert b"".join(iter(lambda: blob.read(1000), b"")) == data
+    with blob:
+        assert b"".join(iter(lambda: blob.read(1000), b"")) == data
     assert list(content.digests()) == []
     assert archive.document(opened, content, "./index.json") == b"{}"
     assert list(content.digests()) == [of_bytes(b"{}")]
     assert opened.blob(of_bytes(data), 1) is None and opened.blob(of_bytes(b"none"), 4) is None
     damaged = opened.blob(of_bytes(b"other"), 5)
-    assert damaged is not None and damaged.read() == b"OTHER"
-    with pytest.raises(ImageError, match="is damaged"):
-        damaged.read()
+    assert damaged is not None
+    with damaged:
+        assert damaged.read() == b"OTHER"
+        with pytest.raises(ImageError, match="is damaged"):
+            damaged.read()
     opened.keep(set())
     assert list(content.digests()) == []
     opened.close()
