@@ -32,17 +32,18 @@ def isolated(spec: SandboxSpec, asked: Isolation, tree: Tree, identity: Identity
     mask = capabilities(asked)
     if asked.runtime:
         changes["runtime"] = find_runtime(asked)
-        if spec.uid and identity.mode == "single":
-            raise PybuildError(
-                f"--runtime: user {spec.uid} can't be had: one id is mapped",
-                hint="give yourself subordinate ids (`pybuild doctor` says how), or leave --runtime out",
-            )
     if asked.groups:
         changes["groups"] = (*spec.groups, *(find_group(tree, name) for name in asked.groups))
     if asked.devices:
         changes["mounts"] = (*spec.mounts, *(m for d in asked.devices for m in device_mounts(*d)))
     if asked.userns == "keep-id":
         changes.update(_keep_id(identity, user))
+    runc = os.path.basename(changes.get("runtime", "")).startswith("runc")
+    if runc and identity.mode == "single" and (uid := changes.get("uid", spec.uid)):
+        raise PybuildError(
+            f"--runtime: runc gives nobody the user {uid}: one id is mapped, and it wants root's",
+            hint="crun does; or give yourself subordinate ids (`pybuild doctor` says how)",
+        )
     if asked.seccomp not in ("", "unconfined"):
         from buildkit_py.linux import profile
 
@@ -69,7 +70,6 @@ def find_runtime(asked: Isolation) -> str:
     """The path of the OCI runtime. Raises PybuildError."""
     refused = {
         "--init": asked.init and os.uname().machine != "x86_64",
-        "--userns=keep-id": asked.userns == "keep-id",
         **{f"--{kind}=container:{name}": True for kind, name in asked.shared},
     }
     for option, given in refused.items():

@@ -83,6 +83,8 @@ def run(conn: _socket.socket, spec: SandboxSpec, *, mode: str, base_stub: str) -
 def _set_network_sysctls(spec: SandboxSpec) -> None:
     """Ours, for runtimes want a network namespace of their own making for them."""
     settings = tuple((name, value) for name, value in spec.sysctls if name.startswith("net."))
+    if spec.keep_id is not None and spec.network != "host":
+        settings = (("net.ipv4.ip_unprivileged_port_start", "0"), *settings)
     fd = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         root.set_sysctls(fd, settings)

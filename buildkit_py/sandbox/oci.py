@@ -12,7 +12,7 @@ from typing import Any
 
 from buildkit_py.linux import caps, profile, seccomp
 from buildkit_py.linux import syscall_names as tables
-from buildkit_py.sandbox import layout
+from buildkit_py.sandbox import layout, process
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 
 VERSION = "1.0.2"
@@ -38,6 +38,10 @@ def document(spec: SandboxSpec, *, mode: str, permitted: int, files: dict[str, s
         "maskedPaths": list(layout.masked(spec)),
         "readonlyPaths": list(layout.readonly(spec)),
     }
+    maps = _user_maps(spec, mode)
+    if maps:
+        linux["namespaces"].append({"type": "user"})
+        linux.update(maps)
     if cgroup:
         linux["cgroupsPath"] = cgroup
         linux["resources"] = {"devices": _device_rules(spec)}
@@ -59,6 +63,23 @@ def document(spec: SandboxSpec, *, mode: str, permitted: int, files: dict[str, s
     if INIT in files:
         result["mounts"].append(_bind(files[INIT], INIT, ["bind", "nosuid", "nodev", "ro"]))
     return result
+
+
+def _user_maps(spec: SandboxSpec, mode: str) -> Document:
+    """As buildkit_py.sandbox.process has them: --userns=keep-id, and another user where one id is mapped."""
+    if mode == "single" and (spec.uid or spec.gid):
+        return {"uidMappings": [_map(spec.uid, 0, 1)], "gidMappings": [_map(spec.gid, 0, 1)]}
+    if spec.keep_id is None:
+        return {}
+    own = zip(("uid", "gid"), spec.keep_id, strict=True)
+    return {
+        f"{kind}Mappings": [_map(*piece) for piece in process.id_pieces(process.extents(kind), number)]
+        for kind, number in own
+    }
+
+
+def _map(inside: int, outside: int, count: int) -> Document:
+    return {"containerID": inside, "hostID": outside, "size": count}
 
 
 def _process(spec: SandboxSpec, permitted: int) -> Document:
@@ -110,7 +131,8 @@ def _furniture(spec: SandboxSpec, mode: str) -> list[Document]:
     else:
         found.append(_new("/dev/shm", "tmpfs", [*_SAFE, "mode=1777", f"size={spec.shm_size}"]))
         found.append(_new("/dev/mqueue", "mqueue", _SAFE))
-    if real or spec.network != "host":
+    # Only who owns the network's namespace may mount it.
+    if real or (spec.network != "host" and not _user_maps(spec, mode)):
         found.append(_new("/sys", "sysfs", [*_SAFE, *readonly]))
     else:
         found.append(_bind("/sys", "/sys", ["rbind", *_SAFE, "ro"]))

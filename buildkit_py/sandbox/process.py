@@ -113,7 +113,7 @@ def enter_user_namespaces(spec: SandboxSpec) -> None:
         _limit_processes(spec)
     if spec.keep_id is not None:
         own = zip(("uid", "gid"), spec.keep_id, strict=True)
-        _unshare_ids([(kind, id_map(_extents(kind), number)) for kind, number in own])
+        _unshare_ids([(kind, id_map(extents(kind), number)) for kind, number in own])
     elif spec.processes:
         _unshare_ids(_identity_maps())
 
@@ -160,10 +160,10 @@ def _unshare_ids(maps: list[tuple[str, str]]) -> None:
 
 
 def _identity_maps() -> list[tuple[str, str]]:
-    return [(kind, id_map(_extents(kind), 0)) for kind in ("uid", "gid")]
+    return [(kind, id_map(extents(kind), 0)) for kind in ("uid", "gid")]
 
 
-def _extents(kind: str) -> list[tuple[int, int]]:
+def extents(kind: str) -> list[tuple[int, int]]:
     """(first, count) of each run of ids that we have."""
     with open(f"/proc/self/{kind}_map") as f:
         lines = [list(map(int, line.split())) for line in f]
@@ -171,7 +171,12 @@ def _extents(kind: str) -> list[tuple[int, int]]:
 
 
 def id_map(extents: list[tuple[int, int]], own: int) -> str:
-    """The text of a uid_map or gid_map over our ids that exchanges 0 and ``own``; 0: every id as it is.
+    """The text of a uid_map or gid_map: of id_pieces()."""
+    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in id_pieces(extents, own))
+
+
+def id_pieces(extents: list[tuple[int, int]], own: int) -> list[tuple[int, int, int]]:
+    """(inside, outside, count) of a map over our ids that exchanges 0 and ``own``; 0: every id as it is.
 
     A line may not reach over the end of one of our own extents. Where ``own`` is beyond them, nobody is 0.
     """
@@ -183,8 +188,7 @@ def id_map(extents: list[tuple[int, int]], own: int) -> str:
                 first, count = cut, first + count - cut
         pieces.append((first, count))
     exchanged = {0: own, own: 0}
-    lines = [(exchanged.get(first, first), first, count) for first, count in pieces]
-    return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
+    return [(exchanged.get(first, first), first, count) for first, count in pieces]
 
 
 def _exchanged(number: int, own: int) -> int:

@@ -74,8 +74,6 @@ def test_statuses(pybuild: Pybuild, runtime: str) -> None:
     assert "no program no-such-program" in done.stderr
     done = pybuild("run", "--rm", "-q", "--runtime", "/bin/false", IMAGE, "true", status=125)
     assert "false could not make the container" in done.stderr
-    both = ("--userns=keep-id", IMAGE)
-    assert "keep-id is not done with --runtime" in pybuild(*words[:-1], *both, status=125).stderr
 
 
 @RUNTIMES
@@ -223,6 +221,30 @@ def test_networks_and_namespaces(pybuild: Pybuild, runtime: str) -> None:
     )
 
 
+@RUNTIMES
+def test_ones_own_number(pybuild: Pybuild, runtime: str) -> None:
+    """--userns=keep-id: in the same maps as without a runtime, and files are one's own."""
+    if (pybuild.person.kind, runtime) == ("single", "runc"):
+        done = run(pybuild, runtime, "--userns=keep-id", script="true", status=125)
+        assert "one id is mapped" in done.stderr
+        return
+    shared = pybuild.out / "shared"
+    shared.mkdir()
+    pybuild.person.own(shared)
+    script = "id -u; id -g; cd /proc/self; cat uid_map gid_map; touch /v/$1; grep Cap status"
+    words = ("--userns=keep-id", "-v", f"{shared}:/v")
+    ours, theirs = (
+        run(pybuild, which, *words, script=script.replace("$1", which or "ours")).stdout.split("CapInh")
+        for which in ("", runtime)
+    )
+    assert theirs == ours
+    assert ours[0].split()[0] == str(pybuild.person.uid)
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in shared.iterdir()} == {
+        (pybuild.person.uid, pybuild.person.gid)
+    }
+
+
 def test_another_user_than_root_with_one_id(single: Pybuild) -> None:
-    done = single("run", "--rm", "-q", "--runtime=crun", "--user=5", IMAGE, "true", status=125)
-    assert "one id is mapped" in done.stderr
+    words = ("--user=5:6",)
+    assert run(single, "crun", *words, script="id -u; id -g").stdout == "5\n6\n"
+    assert "one id is mapped" in run(single, "runc", *words, script="true", status=125).stderr

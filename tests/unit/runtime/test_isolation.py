@@ -10,7 +10,7 @@ from buildkit_py.errors import PybuildError
 from buildkit_py.linux import caps
 from buildkit_py.linux.identity import Identity, IdRange
 from buildkit_py.request import Isolation
-from buildkit_py.runtime.isolation import capabilities, check_sysctls, device_mounts, isolated
+from buildkit_py.runtime.isolation import capabilities, check_sysctls, device_mounts, find_runtime, isolated
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.dirtree import DirTree
 
@@ -96,3 +96,9 @@ def test_devices(tmp_path: Any) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(PybuildError, match="is not a device"):
         device_mounts(str(tmp_path / "plain"), "/dev/x", "rwm")
+
+
+def test_what_an_oci_runtime_is_not_asked_for() -> None:
+    asked = Isolation(runtime="crun", ipc="container:other")
+    with pytest.raises(PybuildError, match="--ipc=container:other is not done with --runtime"):
+        find_runtime(asked)
