@@ -47,12 +47,33 @@ class Settings(NamedTuple):
         return self.confined
 
 
+class Early(NamedTuple):
+    """What was done before the first process was put among those of another sandbox, who might look."""
+
+    spec: SandboxSpec
+    users: int
+    """A descriptor of the user namespace that it is to enter; -1: none."""
+
+
+def begin(conn: _socket.socket, mode: str) -> Early:
+    """For who will make the first process; both are hidden from then on. Raises SandboxError, EOFError."""
+    spec = wire.receive_spec(conn)
+    process.set_oom_score(spec)
+    emulated = mode == "single" and bool(spec.uid or spec.gid)
+    users = -1
+    if emulated or spec.processes or spec.keep_id is not None:
+        users = process.made_user_namespace(spec, emulated=emulated)
+    process.hide()
+    return Early(spec, users)
+
+
 def main(
     conn: _socket.socket,
     link: _socket.socket | None,
     streams: tuple[int, int, int],
     settings: Settings,
     namespace: int,
+    early: Early | None,
 ) -> NoReturn:
     """Read the spec from ``conn``, set up, exec. Reports on ``conn``; never returns.
 
@@ -62,13 +83,13 @@ def main(
     status = SETUP_FAILED
     try:
         process.take_streams(*streams)
-        spec = wire.receive_spec(conn)
+        spec = early.spec if early is not None else wire.receive_spec(conn)
         if spec.runtime:
             status = _by_runtime(conn, link, spec, settings, namespace)
         else:
             program = forehand(spec, settings)
             mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-            prepare(conn, link, spec, settings, namespace)
+            prepare(conn, link, spec, settings, namespace, early)
             become(spec, settings, program, link, mounts)
             status = execute(conn, spec)
     except BaseException as e:
@@ -127,12 +148,14 @@ def prepare(
     spec: SandboxSpec,
     settings: Settings,
     namespace: int,
+    early: Early | None,
 ) -> None:
     os.umask(0o022)
     process.take_terminal(spec)
     if "pid" in spec.host or "pid" in dict(spec.shared):
         die_with_the_starter()
-    process.set_oom_score(spec)
+    if early is None:
+        process.set_oom_score(spec)
     process.enter_cgroups(spec)
     if spec.network != "host":
         _begin_network(spec, link, namespace)
@@ -150,10 +173,13 @@ def prepare(
     process.reopen_terminal(spec)
     process.go_to(spec.cwd)
     process.set_limits(spec)
-    process.enter_user_namespaces(spec)
-    if settings.mode == "single" and (spec.uid or spec.gid):
-        process.take_emulated_user(spec, os.open("/proc/self", os.O_PATH | os.O_CLOEXEC))
-    if "pid" in spec.host or "pid" in dict(spec.shared):
+    if early is None:
+        process.enter_user_namespaces(spec)
+        if settings.mode == "single" and (spec.uid or spec.gid):
+            process.take_emulated_user(spec, os.open("/proc/self", os.O_PATH | os.O_CLOEXEC))
+    elif early.users >= 0:
+        process.join_user_namespace(early.users, spec)
+    if "pid" in spec.host:
         process.hide()
     sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
 

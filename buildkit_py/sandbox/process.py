@@ -118,6 +118,36 @@ def enter_user_namespaces(spec: SandboxSpec) -> None:
         _unshare_ids(_identity_maps())
 
 
+def made_user_namespace(spec: SandboxSpec, *, emulated: bool) -> int:
+    """A descriptor of what enter_user_namespaces and, where ``emulated``, take_emulated_user would enter,
+    made by a child that ends. Raises SandboxError."""
+    reading, writing = os.pipe()
+    waiting, held = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(held)
+            enter_user_namespaces(spec)
+            if emulated:
+                take_emulated_user(spec, os.open("/proc/self", os.O_PATH | os.O_CLOEXEC))
+            os.write(writing, b"x")
+            os.read(waiting, 1)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    os.close(waiting)
+    try:
+        if os.read(reading, 1):
+            return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(reading)
+        os.close(held)
+        os.waitpid(pid, 0)
+    raise SandboxError("the kernel refused a user namespace", call="unshare", errno=errno.EPERM)
+
+
 def join_user_namespace(users: int, spec: SandboxSpec) -> None:
     """For one more process of a sandbox that entered user namespaces of its own: the inner one, a descriptor,
     where it is counted with all others."""

@@ -131,9 +131,9 @@ def _run(
     emulation.prepare(platform, settings.mode)
     link, far_link = wire.pair() if settings.mode == "single" or network == "private" else (None, None)
     with _closing(link, far_link):
-        pid, pidfd = _clone(others, processes)
+        pid, pidfd, early = _clone(conn, others, processes, settings.mode)
         if pid == 0:
-            child.main(conn, far_link, streams, settings, namespace)
+            child.main(conn, far_link, streams, settings, namespace, early)
         run = _Run(pid, pidfd, conn, host_pids="pid" in others)
         if link is not None and far_link is not None:
             far_link.close()
@@ -177,25 +177,35 @@ def _closing(*ends: _socket.socket | None) -> Iterator[None]:
                 end.close()
 
 
-def _clone(others: tuple[str, ...], processes: str) -> tuple[int, int]:
+def _clone(
+    conn: _socket.socket, others: tuple[str, ...], processes: str, mode: str
+) -> tuple[int, int, child.Early | None]:
     """As clone(2), with new namespaces but for ``others``; in the process namespace of that path."""
     flags = sc.CLONE_NEWNS | sum(flag for name, flag in _NAMESPACES.items() if name not in others)
-    return sc.clone(flags) if not processes else _clone_into(flags, processes)
+    return (*sc.clone(flags), None) if not processes else _clone_into(conn, flags, processes, mode)
 
 
-def _clone_into(flags: int, processes: str) -> tuple[int, int]:
+def _clone_into(
+    conn: _socket.socket, flags: int, processes: str, mode: str
+) -> tuple[int, int, child.Early | None]:
     """Only a process's children are put into another process namespace, and an ordinary user can't undo that:
-    a child of ours does it, whose own child is ours."""
+    a child of ours does it, whose own child is ours. It does first what can't be done where others look."""
+    from buildkit_py.sandbox import child
+
     mine, other = wire.pair()
     helper = os.fork()
     if helper == 0:
         try:
+            early = child.begin(conn, mode)
             fd = os.open(processes, os.O_RDONLY | os.O_CLOEXEC)
             sc.setns(fd, sc.CLONE_NEWPID)
             os.close(fd)
             pid, pidfd = sc.clone(flags | sc.CLONE_PARENT)
             if pid:
                 wire.send(other, (pid,), (pidfd,))
+        except EOFError:
+            # Who asked for it is gone.
+            os._exit(0)
         except SandboxError as e:
             pid = -1
             wire.send(other, (0, e.message, e.call, e.errno))
@@ -206,7 +216,7 @@ def _clone_into(flags: int, processes: str) -> tuple[int, int]:
             os._exit(0)
         mine.close()
         other.close()
-        return 0, -1
+        return 0, -1, early
     other.close()
     message, fds = wire.receive(mine)
     mine.close()
@@ -214,7 +224,7 @@ def _clone_into(flags: int, processes: str) -> tuple[int, int]:
     if message is None or not message[0]:
         _, text, call, number = message or (0, "the process namespace can't be entered", "setns", 0)
         raise SandboxError(text, call=call, errno=number)
-    return message[0], fds[0]
+    return message[0], fds[0], None
 
 
 def _start_attendant(run: _Run, link: _socket.socket, joined: int) -> None:

@@ -53,7 +53,8 @@ def test_a_command_that_enters_is_not_seen_before_it_is_the_images(pybuild: Pybu
 def test_a_process_that_comes_to_a_containers_processes_is_not_seen_either(pybuild: Pybuild) -> None:
     pybuild("run", "-d", "--name", "box", IMAGE, "perl", "-e", TRACER)
     ready(pybuild, "box")
-    for words in ((), ("-u", "1000")) * 4:
+    others = ((), ("-u", "1000"), ("--userns", "keep-id"), ("--pids-limit", "50"), ("--oom-score-adj", "500"))
+    for words in others * 2:
         pybuild("run", "--rm", "--pid", "container:box", *words, "busybox", "true")
     pybuild("exec", "box", "touch", "/stop", status=None)
     pybuild("wait", "box")
