@@ -9,16 +9,42 @@ from buildkit_py.cli import report
 from buildkit_py.cli.command import Args, Argument, Command
 from buildkit_py.errors import PybuildError, UsageError
 
-DEFAULT = ("uid", "pid", "ppid", "c", "stime", "tty", "time", "cmd")
+FULL = ("user", "pid", "ppid", "c", "stime", "tty", "time", "cmd")
 """As `ps -ef` has them."""
-FIELDS = (*DEFAULT, "args", "comm", "rss", "stat", "nlwp")
+WIDE = ("user", "pid", "pcpu", "pmem", "vsz", "rss", "tty", "stat", "stime", "time", "args")
+"""As `ps aux` has them."""
+HEADINGS = {
+    "args": "COMMAND",
+    "c": "C",
+    "cmd": "CMD",
+    "comm": "COMMAND",
+    "etime": "ELAPSED",
+    "ni": "NI",
+    "nlwp": "NLWP",
+    "pcpu": "%CPU",
+    "pgid": "PGID",
+    "pid": "PID",
+    "pmem": "%MEM",
+    "ppid": "PPID",
+    "rss": "RSS",
+    "sid": "SID",
+    "stat": "STAT",
+    "stime": "STIME",
+    "time": "TIME",
+    "tty": "TTY",
+    "uid": "UID",
+    "user": "USER",
+    "vsz": "VSZ",
+}
+SAME = {"%cpu": "pcpu", "%mem": "pmem", "command": "args", "start": "stime", "tname": "tty", "tt": "tty"}
+"""Further names that ps has for them."""
 
 
 def run(args: Args) -> int:
     from buildkit_py.engine import Engine
     from buildkit_py.linux import processes
 
-    names = chosen(args.texts("options"))
+    names, headings = chosen(args.texts("options"))
     engine = Engine()
     try:
         container = engine.containers.get(args.text("container"))
@@ -29,21 +55,26 @@ def run(args: Args) -> int:
         engine.close()
     described = [describe(pid) for pid in processes.members(state.pid)]
     rows = [[one[name] for name in names] for one in described if one]
-    report.table([[name.upper() for name in names], *rows])
+    report.table([list(headings), *rows])
     return 0
 
 
-def chosen(options: tuple[str, ...]) -> tuple[str, ...]:
-    """The fields of ps's option ``-o pid,comm`` (also ``-eo``). Raises UsageError for other options."""
-    words = [word for word in options if word not in ("-e", "-f", "-ef", "aux", "-A")]
-    if not words:
-        return DEFAULT
-    text = words[-1] if words[0] in ("-o", "-eo", "o") else words[0].removeprefix("-o")
-    names = tuple(name.strip() for name in text.split(","))
+def chosen(options: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields of ps's options and their headings: ``-ef``, ``aux``, ``-o pid,comm``. Raises UsageError for
+    other options."""
+    words = [word for word in options if word not in ("-e", "-A", "a", "x", "ax", "-ax")]
+    if not words or words in (["-f"], ["-ef"], ["-Af"]):
+        return FULL, ("UID", *(HEADINGS[name] for name in FULL[1:]))
+    if words in (["aux"], ["-aux"], ["u"]):
+        return WIDE, tuple("START" if name == "stime" else HEADINGS[name] for name in WIDE)
+    text = words[-1] if words[0] in ("-o", "-eo", "-axo", "o") else words[0].removeprefix("-o")
+    names = tuple(SAME.get(name, name) for name in text.lower().replace(" ", "").split(","))
     for name in names:
-        if name not in FIELDS:
-            raise UsageError(f"there is no field '{name}'", hint="-o with some of " + ",".join(FIELDS))
-    return names
+        if name not in HEADINGS:
+            raise UsageError(
+                f"there is no field '{name}'", hint="-ef, aux, or -o with some of " + ",".join(HEADINGS)
+            )
+    return names, tuple(HEADINGS[name] for name in names)
 
 
 def describe(pid: int) -> dict[str, str]:
@@ -55,24 +86,53 @@ def describe(pid: int) -> dict[str, str]:
         return {}
     ticks = os.sysconf("SC_CLK_TCK")
     used = (int(fields[11]) + int(fields[12])) / ticks
-    began = time.time() - _uptime() + int(fields[19]) / ticks
+    age = max(_uptime() - int(fields[19]) / ticks, 0.0)
     device = int(fields[4])
-    command = processes.command(pid)
+    uid, command = int(status["Uid"].split()[0]), processes.command(pid)
+    memory = int(status.get("VmRSS", "0 kB").split()[0])
     return {
-        "uid": status["Uid"].split()[0],
-        "pid": str(pid),
-        "ppid": fields[1],
-        "c": str(int(100 * used / max(time.time() - began, 1.0))),
-        "stime": time.strftime("%H:%M", time.localtime(began)),
-        "tty": f"pts/{device & 0xFF}" if device >> 8 == 136 else "?",
-        "time": time.strftime("%H:%M:%S", time.gmtime(used)),
-        "cmd": command,
         "args": command,
+        "c": str(int(100 * used / max(age, 1.0))),
+        "cmd": command,
         "comm": status["Name"],
-        "rss": status.get("VmRSS", "0 kB").split()[0],
-        "stat": fields[0],
+        "etime": _duration(int(age)),
+        "ni": fields[16],
         "nlwp": status["Threads"],
+        "pcpu": f"{100 * used / max(age, 1.0):.1f}",
+        "pgid": fields[2],
+        "pid": str(pid),
+        "pmem": f"{100 * memory * 1024 / (os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')):.1f}",
+        "ppid": fields[1],
+        "rss": str(memory),
+        "sid": fields[3],
+        "stat": fields[0],
+        "stime": time.strftime("%H:%M", time.localtime(time.time() - age)),
+        "time": time.strftime("%H:%M:%S", time.gmtime(used)),
+        "tty": f"pts/{device & 0xFF}" if device >> 8 == 136 else "?",
+        "uid": str(uid),
+        "user": _user(uid),
+        "vsz": status.get("VmSize", "0 kB").split()[0],
     }
+
+
+def _user(uid: int) -> str:
+    """The host's name of a user, who has one."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _duration(seconds: int) -> str:
+    """As ps has it: ``[[days-]hours:]minutes:seconds``."""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    text = f"{minutes:02}:{seconds:02}"
+    text = f"{hours:02}:{text}" if hours or days else text
+    return f"{days}-{text}" if days else text
 
 
 def _uptime() -> float:
@@ -85,7 +145,7 @@ COMMAND = Command(
     "Show the processes of a container, by the host's numbers.",
     (
         Argument("container", metavar="CONTAINER"),
-        Argument("options", metavar="[-o FIELD,...]", required=False, many=True),
+        Argument("options", metavar="[-ef|aux|-o FIELD,...]", required=False, many=True),
     ),
     run,
     interspersed=False,

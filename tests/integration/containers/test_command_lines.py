@@ -245,6 +245,23 @@ def test_the_name_of_the_host_is_a_file_that_leaves_no_trace(pybuild: Pybuild) -
     pybuild("rm", "named")
 
 
+TOPS = {
+    "": "UID PID PPID C STIME TTY TIME CMD",
+    "-ef": "UID PID PPID C STIME TTY TIME CMD",
+    "aux": "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND",
+    "-eo pid,comm,%cpu": "PID COMMAND %CPU",
+    "-o user,etime,args": "USER ELAPSED COMMAND",
+}
+
+
+def test_options_of_top(two: Pybuild) -> None:
+    for options, headings in TOPS.items():
+        title, process = two("top", "one", *options.split()).stdout.splitlines()
+        assert title.split() == headings.split()
+        assert "sleep" in process
+    assert "no field 'nothing'" in two("top", "one", "-o", "nothing", status=2).stderr
+
+
 def test_info(two: Pybuild) -> None:
     form = "{{.Containers}} {{.ContainersRunning}} {{.ContainersStopped}} {{.Images}} {{.DockerRootDir}}"
     assert two("info", "-f", form).stdout == f"2 1 1 1 {two.store}\n"

@@ -55,7 +55,7 @@ def test_top_and_stats(box: Pybuild) -> None:
     assert any("echo ready" in row for row in rows)
     assert any(row.endswith("sleep 1000") for row in rows), "what exec started is the container's, too"
     assert len(rows) == 3
-    assert box("top", "box", "-o", "pid,comm").stdout.splitlines()[0].split() == ["PID", "COMM"]
+    assert box("top", "box", "-o", "pid,comm").stdout.splitlines()[0].split() == ["PID", "COMMAND"]
     name, cpu, pids = box(
         "stats", "--no-stream", "--format", "{{.Name}} {{.CPUPerc}} {{.PIDs}}"
     ).stdout.split()
