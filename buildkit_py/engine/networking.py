@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from buildkit_py.engine import Engine
     from buildkit_py.network.client import Json, Link
     from buildkit_py.network.forward import Forwarder
+    from buildkit_py.network.lease import Reserved
     from buildkit_py.network.ports import Listener
     from buildkit_py.network.record import State
     from buildkit_py.network.store import Network
@@ -236,15 +237,20 @@ class Connection:
         link: Link,
         listeners: tuple[Listener, ...],
         warn: Warn,
+        reserved: Reserved | None = None,
     ) -> None:
-        """A place on each of these networks, for a container (its id and name). ``link`` is taken over."""
+        """A place on each of these networks, for a container (its id and name). ``link`` is taken over; it
+        may be that of a reserved place."""
         from buildkit_py.network import forward, names, namespace
         from buildkit_py.network.lease import Lease
 
         try:
-            self._own = namespace.create()
+            self._own = reserved.namespace if reserved is not None else namespace.create()
             lease = Lease(root, link, self._directory, container, self._own, self._request.dns)
-            answer = lease.attach([endpoint_message(network, spec) for network, spec in wanted])
+            if reserved is not None:
+                answer = lease.take(reserved)
+            else:
+                answer = lease.attach([endpoint_message(network, spec) for network, spec in wanted])
             for text in answer["warnings"]:
                 warn(text)
             asked = {n.id: (s.ip, s.mac, n.message()) for n, s in wanted}
@@ -316,18 +322,21 @@ class Networks:
         self._engine = engine
         self._link: Link | None = None
         """Kept between two starts, so that the container finds the same holder again."""
-        self._bridge: Network | None = None
+        self._reserved: tuple[Network, Reserved] | None = None
+        """A place on the network bridge."""
 
     def foresee(self) -> None:
-        """Get ready for a container that will most likely be on the network bridge, before it is made.
-
-        What it takes is loaded while the command looks the image up.
-        """
+        """Get a place on the network bridge for a container that will most likely be there, while the command
+        looks its image up and makes it."""
         try:
             if bridged(lambda _: None):
-                from buildkit_py.network import client, forward, lease, names, namespace  # noqa: F401
+                from buildkit_py.network import forward, names  # noqa: F401
+                from buildkit_py.network.client import open_link
+                from buildkit_py.network.lease import Reserved
 
-                self._bridge = self._engine().networks.bridge()
+                bridge = self._engine().networks.bridge()
+                self._link = open_link(self._root)
+                self._reserved = (bridge, Reserved(self._root, bridge.message()))
         except PybuildError:
             # It will be told where it matters.
             pass
@@ -349,7 +358,7 @@ class Networks:
         ports = wanted_ports(request, exposed)
         kind = kind_of(specs)
         try:
-            if kind == "default" and bridged(warn_once(self._root, warn)):
+            if kind == "default" and (self._reserved or bridged(warn_once(self._root, warn))):
                 specs, kind = BRIDGED, "networks"
             if kind == "default":
                 self._by_default(connection, ports, warn)
@@ -363,12 +372,16 @@ class Networks:
                     )
                 connection.shared(self._engine(), specs[0].name)
             elif kind == "networks":
-                wanted = [
-                    ((spec is BRIDGED[0] and self._bridge) or network_of(self._engine(), spec.name), spec)
-                    for spec in specs
-                ]
-                link, listeners = self._new_link(), self._listen(ports)
-                connection.on_networks(wanted, self._root, container, link, listeners, warn)
+                listeners = self._listen(ports)
+                taken, self._reserved = self._reserved, None
+                reserved = None
+                if taken is not None and specs is BRIDGED and taken[1].link.holds():
+                    bridge, reserved = taken
+                    wanted, link = [(bridge, specs[0])], reserved.link
+                else:
+                    wanted = [(network_of(self._engine(), spec.name), spec) for spec in specs]
+                    link = self._new_link()
+                connection.on_networks(wanted, self._root, container, link, listeners, warn, reserved)
             else:
                 if ports:
                     warn(f"the published ports are left out: the container's network is {kind}")

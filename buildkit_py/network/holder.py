@@ -20,6 +20,7 @@ Messages are JSON in packets, with descriptors beside them; ``op`` says what is 
     connect {container, endpoint}               one more network for a container that is attached
     disconnect {container, network}
     rename {container, name}
+    take {container, id, name, dns}             what was attached under another name, for it was not yet known
     state                                       who is attached, for tests and for looking
     ping
 """
@@ -120,13 +121,13 @@ class Bridge:
         self.subnet = ipaddress.IPv4Network(network["subnet"])
         self._range = ipaddress.IPv4Network(network["ip_range"] or network["subnet"])
         self._last = int(self._range[0])
-        self.used: dict[str, str] = {}
-        """The container that has an address."""
+        self.used: set[str] = set()
+        """The addresses that containers have."""
 
-    def take(self, container: str, wanted: str) -> str:
+    def take(self, wanted: str) -> str:
         """An address for a container. Raises NetworkError."""
         ip = self._wanted(wanted) if wanted else self._next()
-        self.used[ip] = container
+        self.used.add(ip)
         return ip
 
     def _wanted(self, wanted: str) -> str:
@@ -212,6 +213,7 @@ class Holder:
         self.bridges: dict[str, Bridge] = {}
         self.host_servers = names.HostServers()
         self._inside = Inside(adopted)
+        self._rules = filter.Filter()
         self._program = Program()
         self._pair: Pair | None = None
         self._as_root = as_root
@@ -346,6 +348,8 @@ class Holder:
             self._part(container, message["network"])
             self._set_route(container)
             return self._told(container), ()
+        if op == "take":
+            return self._take(client, container, message), ()
         if op == "rename":
             container.name = message["name"]
             return {}, ()
@@ -389,6 +393,16 @@ class Holder:
         self._leases.setdefault(client.fileno(), []).append(container.id)
         return {**self._told(container), "warnings": warnings}
 
+    def _take(self, client: socket.socket, container: Container, message: Json) -> Json:
+        if message["id"] in self._containers:
+            raise NetworkError(f"the container {message['name']} is attached already")
+        leased = self._leases[client.fileno()]
+        leased[leased.index(container.id)] = message["id"]
+        del self._containers[container.id]
+        container.id, container.name, container.dns = message["id"], message["name"], message["dns"]
+        self._containers[container.id] = container
+        return self._told(container)
+
     def _release(self, container: Container) -> None:
         """Take a container off everything. What went with its namespace already is well."""
         for sock in container.sockets:
@@ -405,7 +419,7 @@ class Holder:
         if network["id"] in container.places:
             raise NetworkError(f"the container {container.name} is on {network['name']} already")
         bridge = self.bridges.get(network["id"]) or Bridge(network)
-        ip = bridge.take(container.id, endpoint.get("ip") or "")
+        ip = bridge.take(endpoint.get("ip") or "")
         taken = {place.peer for place in container.places.values()}
         peer = next(name for n in range(256) if (name := f"eth{n}") not in taken)
         mac = endpoint.get("mac") or "02:42:" + ":".join(f"{int(part):02x}" for part in ip.split("."))
@@ -427,7 +441,7 @@ class Holder:
         bridge = self.bridges[network]
         self._inside(lambda: _unplug(place.device))
         del container.places[network]
-        bridge.used.pop(place.ip, None)
+        bridge.used.discard(place.ip)
         if not self.members(network):
             del self.bridges[network]
             self._inside(lambda: _unplug(bridge.device))
@@ -514,7 +528,8 @@ class Holder:
 
     def _pave(self, bridge: Bridge) -> list[str]:
         """Connect R, and this bridge, with the host's network."""
-        if self._pair is not None:
+        if self._pair is not None and self.bridges.keys() != {bridge.id}:
+            # Devices may have come since.
             self._pair.forward()
         self.warm_up()
         told, self._failed = self._failed, []
@@ -529,7 +544,7 @@ class Holder:
             filter.Rule(b.device, not b.internal, b.gateway, pair is not None and not pair.routed(b.subnet))
             for b in self.bridges.values()
         ]
-        applied = filter.apply(rules, pair.address if pair is not None else "")
+        applied = self._rules.apply(rules, pair.address if pair is not None else "")
         _write("/proc/sys/net/ipv4/ip_forward", "1" if applied else "0")
         return applied
 

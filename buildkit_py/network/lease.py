@@ -9,6 +9,28 @@ from buildkit_py.linux import locks
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.network import record
 from buildkit_py.network.client import Json, Link, leases_of, open_link
+from buildkit_py.network.namespace import create
+
+
+class Reserved:
+    """A place on a network that is had before it is known for which container. Raises NetworkError.
+
+    ``definition`` is the network as the holder is told. Starts the holder where there is none.
+    """
+
+    def __init__(self, root: str, definition: Json) -> None:
+        self.link = open_link(root)
+        try:
+            self.namespace = create()
+            self.name = os.urandom(32).hex()
+            endpoint = {"network": definition}
+            told = self.link.ask(
+                "attach", (self.namespace,), container=self.name, name=self.name, endpoints=[endpoint]
+            )
+            self.warnings: list[str] = told["warnings"]
+        except BaseException:
+            self.link.close()
+            raise
 
 
 class Lease:
@@ -58,6 +80,12 @@ class Lease:
             dns=list(self._dns),
             endpoints=endpoints,
         )
+
+    def take(self, reserved: Reserved) -> Json:
+        """Have the place that was reserved with the same link and namespace. Raises NetworkError."""
+        id, name = self._container
+        told = self.link.ask("take", container=reserved.name, id=id, name=name, dns=list(self._dns))
+        return {**told, "warnings": reserved.warnings}
 
     def renew(self) -> bool:
         """Attach the container again, by a new holder where there is none in the same namespaces.

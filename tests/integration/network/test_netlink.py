@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
-from pyroute2 import IPRoute  # type: ignore[import-untyped]
+from pyroute2 import IPRoute
 
 from buildkit_py.errors import NetworkError
 from buildkit_py.network.netlink import MTU, Netlink
