@@ -10,10 +10,12 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.support.containers import ready
 from tests.support.runner import Pybuild
+from tests.support.terminal import on_terminal
 
 IMAGE = "debian:12-slim"
 
@@ -273,3 +275,16 @@ def test_a_program_that_is_the_one_that_runs_it(pybuild: Pybuild) -> None:
     assert done.status != 0
     assert "python" not in done.stdout
     pybuild("rm", "-f", "box")
+
+
+def test_names_of_files_and_processes_do_not_drive_the_terminal(me: Pybuild) -> None:
+    named = r"""touch "$(printf '/x\033]0;title\007\033[2J')"; echo ready; """
+    script = named + r"""sh -c ': "$(printf "\033]0;t\007")"; sleep 1000'"""
+    me("run", "-d", "--name", "box", "busybox", "sh", "-c", script)
+    ready(me, "box")
+    for words in (("diff", "box"), ("top", "box"), ("cp", "box:/x", str(me.out / "none" / "there"))):
+        child = on_terminal(me, *words)
+        child.expect(pexpect.EOF)
+        child.close()
+        assert "\x07" not in child.before and "\x1b]" not in child.before and "\x1b[2J" not in child.before
+    me("rm", "-f", "box")
