@@ -65,6 +65,10 @@ def fields(image: Image, name: str, *, whole: bool = False) -> dict[str, str]:
         "CreatedAt": sizes.moment(image.created),
         "Size": sizes.size(image.size),
         "Platform": image.platform,
+        "VirtualSize": sizes.size(image.size),
+        "SharedSize": "N/A",
+        "UniqueSize": "N/A",
+        "Containers": "N/A",
     }
 
 
@@ -138,7 +142,7 @@ def _show(rows: list[dict[str, str]], form: str, *, digests: bool) -> None:
 
 
 def fields_known() -> tuple[str, ...]:
-    return (*HEADINGS, "CreatedAt", "Platform")
+    return (*HEADINGS, "CreatedAt", "Platform", "VirtualSize", "SharedSize", "UniqueSize", "Containers")
 
 
 COMMAND = Command(

@@ -29,6 +29,11 @@ def show(
             sys.stdout.write(template.render(form, row) + "\n")
 
 
+def label_heading(key: str) -> str:
+    """Above ``{{.Label "org.some-name"}}``: docker makes SOME NAME of it."""
+    return key.rpartition(".")[2].upper().replace("-", " ").replace("_", " ")
+
+
 def filters(texts: Sequence[str], known: Sequence[str]) -> dict[str, list[str]]:
     """``NAME=VALUE`` each, by name. Raises UsageError for a name that is not known."""
     result: dict[str, list[str]] = {name: [] for name in known}

@@ -31,7 +31,7 @@ HEADINGS: dict[str, str | Callable[[str], str]] = {
     "CreatedAt": "CREATED AT",
     "State": "STATE",
     "Labels": "LABELS",
-    "Label": lambda key: key.rpartition(".")[2].upper().replace("-", " ").replace("_", " "),
+    "Label": listing.label_heading,
     "Mounts": "MOUNTS",
     "Networks": "NETWORKS",
     "LocalVolumes": "LOCAL VOLUMES",

@@ -133,9 +133,12 @@ def whole(text: str, option: str) -> int | None:
     if not text:
         return None
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         raise UsageError(f"{option}: '{text}' is not a whole number") from None
+    if abs(number) >= 1 << 63:
+        raise UsageError(f"{option}: {text} is too large a number")
+    return number
 
 
 def seconds(text: str, option: str) -> float:
@@ -151,9 +154,15 @@ def moment(text: str, option: str) -> float:
     if not text:
         return 0.0
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         pass
+    else:
+        if not 0 <= number < _LAST:
+            raise UsageError(
+                f"{option}: {text} is no time", hint="seconds since 1970, or 10m for ten minutes ago"
+            )
+        return number
     import re
     from datetime import datetime
 
@@ -163,7 +172,12 @@ def moment(text: str, option: str) -> float:
     except ValueError:
         import time
 
-        return time.time() - seconds(text, option)
+        # As 0 stands for none.
+        return max(time.time() - seconds(text, option), 1.0)
+
+
+_LAST = 253402300800.0
+"""The end of the year 9999, in seconds since the epoch."""
 
 
 def ulimits(texts: tuple[str, ...], option: str = "--ulimit") -> tuple[tuple[str, int, int], ...]:

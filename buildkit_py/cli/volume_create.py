@@ -9,7 +9,6 @@ from buildkit_py.errors import UsageError
 
 def run(args: Args) -> int:
     from buildkit_py.engine import Engine
-    from buildkit_py.runtime import events
 
     if args.text("driver") != "local":
         raise UsageError(f"--driver: there is no '{args.text('driver')}'", hint="local is the only one")
@@ -20,7 +19,6 @@ def run(args: Args) -> int:
             labels=values.pairs(args.texts("labels"), "--label"),
             options=values.pairs(args.texts("opt"), "--opt", value_needed=True),
         )
-        events.put(engine.root, "volume", "create", volume.name, {"driver": "local"})
     finally:
         engine.close()
     print(volume.name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cli import listing
 from buildkit_py.cli.command import Args, Command, flag, option
@@ -11,12 +12,13 @@ if TYPE_CHECKING:
     from buildkit_py.engine import Engine
     from buildkit_py.runtime.volumes import Volume
 
-HEADINGS = {
+HEADINGS: dict[str, str | Callable[[str], str]] = {
     "Driver": "DRIVER",
     "Name": "VOLUME NAME",
     "Scope": "SCOPE",
     "Mountpoint": "MOUNTPOINT",
     "Labels": "LABELS",
+    "Label": listing.label_heading,
     "Links": "LINKS",
     "Size": "SIZE",
 }
@@ -41,13 +43,14 @@ def run(args: Args) -> int:
     return 0
 
 
-def fields(volume: Volume) -> dict[str, str]:
+def fields(volume: Volume) -> dict[str, Any]:
     return {
         "Driver": "local",
         "Name": volume.name,
         "Scope": "local",
         "Mountpoint": volume.path,
         "Labels": ",".join(f"{key}={value}" for key, value in volume.labels.items()),
+        "Label": lambda key: volume.labels.get(key, ""),
         "Links": "N/A",
         "Size": "N/A",
     }

@@ -12,7 +12,6 @@ from buildkit_py.errors import PybuildError
 def run(args: Args) -> int:
     from buildkit_py.engine import Engine
     from buildkit_py.engine.containers import users
-    from buildkit_py.runtime import events
 
     engine = Engine()
     status = 0
@@ -25,7 +24,6 @@ def run(args: Args) -> int:
                 if args.flag("force") and engine.volumes.find(name) is None:
                     continue
                 engine.volumes.remove(name, partial(users, engine, name))
-                events.put(engine.root, "volume", "destroy", name, {"driver": "local"})
                 print(name, flush=True)
             except PybuildError as error:
                 status = report.show(error)

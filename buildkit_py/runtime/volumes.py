@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from buildkit_py.errors import NotFoundError, PybuildError, UsageError
 from buildkit_py.linux import locks
 from buildkit_py.request import MountSpec, Pairs
+from buildkit_py.runtime import events
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.tree import Tree
 from buildkit_py.tuples import NamedTuple
@@ -92,6 +93,7 @@ class VolumeStore:
             except OSError as e:
                 remove_tree(staged)
                 raise PybuildError(f"cannot make the volume {name}: {e.strerror}") from e
+        self._event("create", name)
         return Volume(name, device or f"{place}/data", time.time(), dict(labels), dict(options), anonymous)
 
     def find(self, name: str) -> Volume | None:
@@ -169,6 +171,7 @@ class VolumeStore:
         trash = os.path.join(self._dir, f".trash-{os.urandom(8).hex()}")
         try:
             os.rename(self._place(name), trash)
+            self._event("destroy", name)
         except FileNotFoundError:
             pass
         return trash
@@ -194,6 +197,9 @@ class VolumeStore:
             yield
         finally:
             os.close(fd)
+
+    def _event(self, action: str, name: str) -> None:
+        events.put(os.path.dirname(self._dir), "volume", action, name, {"driver": "local"})
 
     def _place(self, name: str) -> str:
         return os.path.join(self._dir, name)

@@ -228,6 +228,15 @@ def test_events_by_the_names_of_templates_and_of_json(two: Pybuild) -> None:
     assert (told["id"], told["status"], "ID" in told) == (id, "die", False)
 
 
+def test_events_of_volumes_that_containers_make(two: Pybuild) -> None:
+    two("run", "--rm", "-v", "/anonymous", "busybox", "true")
+    two("run", "--rm", "-v", "data:/again", "busybox", "true")
+    flags = ("--since", "1h", "--until", "0s", "-f", "type=volume", "--format", "{{.Action}} {{len .ID}}")
+    assert two("events", *flags).stdout.splitlines() == ["create 4", "create 64", "destroy 64"]
+    form = 'table {{.Name}}\t{{.Label "a"}}'
+    assert two("volume", "ls", "--format", form).stdout.splitlines() == ["VOLUME NAME   A", "data"]
+
+
 def test_the_name_of_the_host_is_a_file_that_leaves_no_trace(pybuild: Pybuild) -> None:
     pybuild(
         "run",

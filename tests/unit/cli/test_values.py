@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,29 @@ def test_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "tmpfs", "/t", "", True, (("size", "64m"), ("mode", "1777"))
     )
     assert tmpfs("/t") == MountSpec("tmpfs", "/t")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1e400", "99999999999999999999", "x"])
+def test_no_moments(text: str) -> None:
+    with pytest.raises(UsageError, match="--since"):
+        values.moment(text, "--since")
+
+
+def test_moments() -> None:
+    assert values.moment("", "--since") == 0.0
+    assert values.moment("1136073845.5", "--since") == 1136073845.5
+    assert values.moment("1970-01-01T00:00:10.123456789Z", "--since") == 10.123456
+    assert abs(values.moment("10m", "--since") - (time.time() - 600)) < 60
+    assert values.moment("9999999h", "--since") == 1.0
+
+
+@pytest.mark.parametrize("text", ["x", "1.5", "99999999999999999999", "nan"])
+def test_no_whole_numbers(text: str) -> None:
+    with pytest.raises(UsageError, match="--tail"):
+        values.whole(text, "--tail")
+
+
+@pytest.mark.parametrize("text", ["a:b", "a=", "a", "a:1.2.3"])
+def test_no_hosts(text: str) -> None:
+    with pytest.raises(UsageError, match="--add-host"):
+        values.hosts((text,))
