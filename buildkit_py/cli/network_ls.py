@@ -38,7 +38,7 @@ def run(args: Args) -> int:
     form = args.text("format")
     if args.flag("quiet"):
         for row in rows:
-            print(row["ID"])
+            print(row["ID"] or row["Name"])
     elif form in ("", "table"):
         report.table([HEADINGS, *([row[c] for c in COLUMNS] for row in rows)])
     else:

@@ -79,11 +79,12 @@ def normal(path: str) -> str:
 def mounts(spec: SandboxSpec) -> tuple[SandboxMount, ...]:
     """All mounts over the furniture, outer before inner, as given where equally deep."""
     made = [m._replace(target=normal(m.target)) for m in spec.mounts]
+    whole = not spec.upper and not spec.tree
     texts = ((HOSTS, spec.hosts), (RESOLV_CONF, spec.resolv_conf), (HOSTNAME, spec.hostname_file))
     for target, text in texts:
         if text and target not in [m.target for m in made]:
             data = text.encode("utf-8", "surrogateescape")
-            made.append(SandboxMount("file", target, data=data, mode=0o644, readonly=False))
+            made.append(SandboxMount("file", target, data=data, mode=0o644, readonly=whole))
     return tuple(sorted(made, key=lambda m: m.target.count("/")))
 
 
