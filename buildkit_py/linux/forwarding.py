@@ -52,6 +52,8 @@ def turn_on(own: str, others: Iterable[str]) -> tuple[str, ...]:
     Raises NetworkError.
     """
     if everywhere():
+        # What is on now is the machine's own.
+        forget()
         return ()
     try:
         with _record() as path:
@@ -66,6 +68,16 @@ def turn_on(own: str, others: Iterable[str]) -> tuple[str, ...]:
             return tuple(sorted(known))
     except OSError as e:
         raise NetworkError(f"cannot turn forwarding on: {e.filename}: {e.strerror}") from e
+
+
+def forget() -> None:
+    """Leave what was turned on as it is."""
+    if os.path.isdir(_FOLDER):
+        try:
+            with _record() as path:
+                os.unlink(path)
+        except OSError:
+            pass
 
 
 def turn_off(in_use: bool) -> None:
