@@ -57,7 +57,7 @@ def bridged(warn: Warn) -> bool:
 
     obstacle = pair_obstacle()
     if obstacle:
-        warn(f"containers have private networks here, not the network bridge: {obstacle}")
+        warn(f"the network bridge is not the default here: {obstacle}")
     return not obstacle
 
 

@@ -269,5 +269,22 @@ def test_without_nft(root_host: Host) -> None:
     host = root_host
     host.mounts["/usr/sbin/nft"] = HIDDEN
     first = host("run", "--rm", "busybox", "ip", "-4", "-o", "addr", "show", "eth0")
-    assert "10.0.2.100" in first.stdout and "not the network bridge: nft is not installed" in first.stderr
+    assert (
+        "10.0.2.100" in first.stdout
+        and "bridge is not the default here: nft is not installed" in first.stderr
+    )
     assert host("run", "--rm", "busybox", "true").stderr == ""
+
+
+def test_settings_that_cannot_be_written(root_host: Host, machine: Machine) -> None:
+    host = root_host
+    script = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"'
+    host.program = host.program._replace(argv=("unshare", "-m", "sh", "-c", script, "sh", *host.program.argv))
+    before = machine.state()
+    told = host("run", "--rm", "busybox", "true").stderr
+    assert "bridge is not the default here: net.ipv4.ip_forward is 0, and /proc/sys can't be written" in told
+    assert reaches(host, machine) == machine.ADDRESS
+    host("network", "create", "n")
+    told = host("run", "--rm", "--network", "n", "busybox", "true").stderr
+    assert "can't reach containers by their address: net.ipv4.ip_forward is 0" in told
+    assert machine.state() == before
