@@ -348,6 +348,8 @@ class Engine:
                 self._home = networking.beside(self.root, self._home, beside)
         join = self._home.join if self._home is not None else -1
         self.begin(supervisors=supervisors, join=join)
+        if self._ahead is not None:
+            self._ahead.reap()
 
     def _start_ahead(self) -> Ahead | None:
         from buildkit_py.linux import forwarding

@@ -360,6 +360,9 @@ class Networks:
         try:
             if kind == "default" and (self._reserved or bridged(warn_once(self._root, warn))):
                 specs, kind = BRIDGED, "networks"
+            elif self._reserved is not None:
+                self._reserved[1].close()
+                self._reserved = None
             if kind == "default":
                 self._by_default(connection, ports, warn)
             elif kind == "private":
@@ -379,6 +382,8 @@ class Networks:
                     bridge, reserved = taken
                     wanted, link = [(bridge, specs[0])], reserved.link
                 else:
+                    if taken is not None:
+                        taken[1].close()
                     wanted = [(network_of(self._engine(), spec.name), spec) for spec in specs]
                     link = self._new_link()
                 connection.on_networks(wanted, self._root, container, link, listeners, warn, reserved)

@@ -18,12 +18,16 @@ class Ahead:
         self._sock = sock
         self._pid = pid
 
-    def close(self) -> None:
-        """Safe to call twice."""
-        self._sock.close()
+    def reap(self) -> None:
+        """The holder's parent ends at once, so that it is nobody's child. Safe to call twice."""
         if self._pid:
             os.waitpid(self._pid, 0)
             self._pid = 0
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        self._sock.close()
+        self.reap()
 
 
 def start(root: str) -> Ahead:

@@ -32,6 +32,11 @@ class Reserved:
             self.link.close()
             raise
 
+    def close(self) -> None:
+        """Give it back."""
+        self.link.close()
+        os.close(self.namespace)
+
 
 class Lease:
     """``root`` is the store, ``directory`` and ``container`` (id and name) tell the container, ``namespace``
