@@ -1,4 +1,4 @@
-"""What buildkit_py.network.netlink makes, read back by pyroute2."""
+"""What buildkit_py.network.netlink makes, read back by pyroute2's own sockets."""
 
 from __future__ import annotations
 
