@@ -8,6 +8,7 @@ the last transactions, never the file; a lost row only means that a step runs ag
 from __future__ import annotations
 
 import sqlite3
+import time
 from _thread import RLock  # what threading.RLock is, without importing threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import Any
 from buildkit_py.errors import StoreError
 
 SCHEMA_VERSION = 1
+_TIMEOUT = 60
+"""Seconds for which others' transactions are waited for."""
 
 
 class Database:
@@ -23,12 +26,9 @@ class Database:
         self._lock = RLock()
         self._ensured: set[str] = set()
         try:
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA synchronous=NORMAL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            version = self._set_up()
         except sqlite3.Error as e:
             raise StoreError(f"cannot open the store's index {path}: {e}") from e
         if version not in (0, SCHEMA_VERSION):
@@ -36,6 +36,23 @@ class Database:
                 f"the store's index {path} has schema {version}; this pybuild knows {SCHEMA_VERSION}",
                 hint="use the pybuild that made it, or another PYBUILD_ROOT",
             )
+
+    def _set_up(self) -> int:
+        """The version of the file's schema; 0: it was made now."""
+        end = time.monotonic() + _TIMEOUT
+        while True:
+            try:
+                version: int = self._db.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0:
+                    self._db.execute("PRAGMA journal_mode=WAL")
+                    self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                return version
+            except sqlite3.OperationalError as e:
+                # Changing the mode wants the file alone, and SQLite does not wait for that: another process
+                # is making the same store.
+                if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.005)
 
     @classmethod
     def copy(cls, path: str, without: Collection[str] = ()) -> Database:

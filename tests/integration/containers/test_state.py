@@ -13,7 +13,7 @@ import pytest
 from tests.support.containers import ready, state
 from tests.support.runner import Pybuild
 
-COUNTING = "echo ready; n=0; while :; do n=$((n+1)); echo $n > /count; done"
+COUNTING = "echo ready; n=0; while :; do n=$((n+1)); echo $n > /dev/shm/count; done"
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_paused_container_stands_still(box: Pybuild) -> None:
     box("unpause", "box")
     assert state(box, "box")["Status"] == "running"
     assert "not paused" in box("unpause", "box", status=1).stderr
-    box("exec", "box", "test", "-e", "/count")
+    box("exec", "box", "test", "-e", "/dev/shm/count")
     box("pause", "box")
     box("stop", "-t", "0", "box")
     assert state(box, "box")["Status"] == "exited"
