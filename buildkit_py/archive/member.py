@@ -5,6 +5,7 @@ POSIX pax interchange format (IEEE 1003.1, "pax"), ustar blocks with extended he
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -17,6 +18,15 @@ CHARACTER = b"3"
 BLOCK = b"4"
 DIRECTORY = b"5"
 FIFO = b"6"
+KINDS = {
+    stat.S_IFREG: REGULAR,
+    stat.S_IFLNK: SYMLINK,
+    stat.S_IFCHR: CHARACTER,
+    stat.S_IFBLK: BLOCK,
+    stat.S_IFDIR: DIRECTORY,
+    stat.S_IFIFO: FIFO,
+}
+"""By what stat.S_IFMT() makes of a mode; sockets have none."""
 
 NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
 

@@ -24,14 +24,6 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_KINDS = {
-    stat.S_IFREG: kinds.REGULAR,
-    stat.S_IFLNK: kinds.SYMLINK,
-    stat.S_IFCHR: kinds.CHARACTER,
-    stat.S_IFBLK: kinds.BLOCK,
-    stat.S_IFDIR: kinds.DIRECTORY,
-    stat.S_IFIFO: kinds.FIFO,
-}
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """Removed, or replaced by something else, since it was listed."""
@@ -131,7 +123,7 @@ class _Packer:
         """One file; of a directory nothing but that it is one (True)."""
         try:
             found = os.stat(base, dir_fd=directory, follow_symlinks=False)
-            kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+            kind = kinds.KINDS.get(stat.S_IFMT(found.st_mode))
             if kind == kinds.DIRECTORY:
                 return True
             if kind is not None:

@@ -15,15 +15,6 @@ from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.progress.events import Emit
 from buildkit_py.snapshot.tree import Entry, Tree
 
-_KINDS = {
-    stat.S_IFREG: kinds.REGULAR,
-    stat.S_IFLNK: kinds.SYMLINK,
-    stat.S_IFCHR: kinds.CHARACTER,
-    stat.S_IFBLK: kinds.BLOCK,
-    stat.S_IFDIR: kinds.DIRECTORY,
-    stat.S_IFIFO: kinds.FIFO,
-}
-
 
 def export(
     spec: OutputSpec, products: tuple[Product, ...], stores: Stores, emit: Emit, vertex: str
@@ -50,7 +41,7 @@ def write_tree(tree: Tree, writer: TarWriter, prefix: str = "") -> None:
     """Every entry below the root; hard links stay links. Sockets are left out, no archive holds them."""
     links: dict[tuple[str, int], str] = {}
     for entry in tree.walk(""):
-        kind = _KINDS.get(stat.S_IFMT(entry.mode))
+        kind = kinds.KINDS.get(stat.S_IFMT(entry.mode))
         if kind is None:
             continue
         path = prefix + entry.path

@@ -31,14 +31,6 @@ OPAQUE_MARK = ".wh..wh..opq"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE = ("user.overlay.opaque", "trusted.overlay.opaque")
-_KINDS = {
-    stat.S_IFREG: kinds.REGULAR,
-    stat.S_IFLNK: kinds.SYMLINK,
-    stat.S_IFCHR: kinds.CHARACTER,
-    stat.S_IFBLK: kinds.BLOCK,
-    stat.S_IFDIR: kinds.DIRECTORY,
-    stat.S_IFIFO: kinds.FIFO,
-}
 
 
 class _Item(NamedTuple):
@@ -304,7 +296,7 @@ def _member(
         uid, gid = owner.uid, owner.gid
         if owner.mode:
             mode, rdev = owner.mode, owner.rdev
-    kind = _KINDS.get(stat.S_IFMT(mode), kinds.REGULAR)
+    kind = kinds.KINDS.get(stat.S_IFMT(mode), kinds.REGULAR)
     size = st.st_size if kind == kinds.REGULAR else 0
     permissions = 0o777 if kind == kinds.SYMLINK else stat.S_IMODE(mode)
     return Member(path, kind, permissions, uid, gid, size, st.st_mtime_ns, target, rdev, xattrs)  # type: ignore[arg-type]
