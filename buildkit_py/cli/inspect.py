@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.cli import report, sizes, template
+from buildkit_py.cli import details, sizes
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.cli.images import familiar
 from buildkit_py.errors import NotFoundError
@@ -16,25 +15,8 @@ if TYPE_CHECKING:
 
 
 def run(args: Args) -> int:
-    from buildkit_py.engine import Engine
-
-    engine = Engine()
-    found, status = [], 0
-    try:
-        for name in args.texts("names"):
-            try:
-                found.append(_found(engine, name, args.text("type"), sizes=args.flag("size")))
-            except NotFoundError as error:
-                status = report.show(error)
-    finally:
-        engine.close()
-    form = args.text("format")
-    if form in ("", "json"):
-        print(json.dumps(found, indent=4, ensure_ascii=False))
-    else:
-        for item in found:
-            print(template.render(form, item))
-    return status
+    kind, sizes = args.text("type"), args.flag("size")
+    return details.show(args, lambda engine, name: _found(engine, name, kind, sizes=sizes))
 
 
 def _found(engine: Engine, name: str, kind: str, *, sizes: bool) -> dict[str, Any]:
@@ -82,13 +64,12 @@ def _volume(engine: Engine, name: str) -> dict[str, Any] | None:
 
 
 def _network(engine: Engine, name: str) -> dict[str, Any] | None:
-    from buildkit_py.engine import networks
+    from buildkit_py.cli.network_inspect import document
 
     try:
-        network = engine.networks.get(name)
+        return document(engine, name)
     except NotFoundError:
         return None
-    return networks.document(network, networks.members(engine).get(network.id, ()))
 
 
 FINDERS = {"container": _container, "image": _image, "volume": _volume, "network": _network}

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import json
+from typing import TYPE_CHECKING, Any
 
-from buildkit_py.cli import report, template
+from buildkit_py.cli import details
 from buildkit_py.cli.command import Args, Argument, Command, option
-from buildkit_py.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from buildkit_py.engine import Engine
 
 
 def run(args: Args) -> int:
-    from buildkit_py.engine import Engine, networks
+    return details.show(args, document)
 
-    engine = Engine()
-    found = []
-    status = 0
-    try:
-        members = networks.members(engine)
-        for name in args.texts("names"):
-            try:
-                network = engine.networks.bridge() if name == "bridge" else engine.networks.get(name)
-            except NotFoundError as e:
-                status = report.show(e)
-                continue
-            found.append(networks.document(network, members.get(network.id, ())))
-    finally:
-        engine.close()
-    form = args.text("format")
-    if form in ("", "json"):
-        print(json.dumps(found, indent=4, ensure_ascii=False))
-    else:
-        for document in found:
-            print(template.render(form, document))
-    return status
+
+def document(engine: Engine, name: str) -> dict[str, Any]:
+    """As ``docker network inspect`` has it. Raises NotFoundError."""
+    from buildkit_py.engine import networks
+
+    network = engine.networks.bridge() if name == "bridge" else engine.networks.get(name)
+    return networks.document(network, networks.members(engine).get(network.id, ()))
 
 
 COMMAND = Command(

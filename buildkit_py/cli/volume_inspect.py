@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from buildkit_py.cli import report, sizes, template
+from buildkit_py.cli import details, sizes
 from buildkit_py.cli.command import Args, Argument, Command, option
-from buildkit_py.errors import NotFoundError
 
 if TYPE_CHECKING:
     from buildkit_py.runtime.volumes import Volume
 
 
 def run(args: Args) -> int:
-    from buildkit_py.engine import Engine
-
-    engine = Engine()
-    status, found = 0, []
-    try:
-        for name in args.texts("names"):
-            try:
-                found.append(document(engine.volumes.get(name)))
-            except NotFoundError as error:
-                status = report.show(error)
-    finally:
-        engine.close()
-    form = args.text("format")
-    if form in ("", "json"):
-        print(json.dumps(found, indent=4, ensure_ascii=False))
-    else:
-        for item in found:
-            print(template.render(form, item))
-    return status
+    return details.show(args, lambda engine, name: document(engine.volumes.get(name)))
 
 
 def document(volume: Volume) -> dict[str, Any]:
