@@ -226,7 +226,7 @@ class Build:
         """Solve the graph for its targets."""
         engine, graph = self.engine, self.frontend.graph
         roots = tuple(t.root for t in self.frontend.targets if t.root is not None)
-        self.diffs = DiffIds(engine.snapshots, graph, roots)
+        self.diffs = DiffIds(engine.snapshots, graph, roots, engine.enter)
         self.context = context = self.make_context()
         context.keep_failed = self.request.on_failure == "shell"
         try:

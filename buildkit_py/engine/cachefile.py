@@ -109,7 +109,7 @@ def export(engine: Engine, dest: str, emit: Emit, method: Method, mounts: bool) 
 
 
 def _results(engine: Engine, names: dict[Digest, str]) -> list[Result]:
-    diffs = DiffIds(engine.snapshots, Graph(), ())
+    diffs = DiffIds(engine.snapshots, Graph(), (), engine.enter)
     definitions: dict[Digest, list[Digest]] = {}
     for definition, key in engine.index.aliases():
         definitions.setdefault(key, []).append(definition)

@@ -156,10 +156,14 @@ def attach(container: Container, client: Client) -> int | None:
 def connect(container: Container) -> _socket.socket:
     conn = control.connect(container.path)
     if conn is None:
-        raise PybuildError(
-            f"the container {container.name} is not running", hint=f"`pybuild start {container.name}`"
-        )
+        raise not_running(container)
     return conn
+
+
+def not_running(container: Container) -> PybuildError:
+    return PybuildError(
+        f"the container {container.name} is not running", hint=f"`pybuild start {container.name}`"
+    )
 
 
 def _receive(conn: _socket.socket) -> tuple[control.Message, list[int]]:

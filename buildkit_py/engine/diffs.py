@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import DiffID, Digest, SnapshotID
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
 
 
 class DiffIds:
-    def __init__(self, snapshots: SnapshotStore, graph: Graph, roots: tuple[Digest, ...]) -> None:
+    def __init__(
+        self, snapshots: SnapshotStore, graph: Graph, roots: tuple[Digest, ...], enter: Callable[[], None]
+    ) -> None:
+        """``enter``: become who sees the snapshots' owners as they are (Engine.enter), if need be."""
         self._snapshots = snapshots
+        self._enter = enter
         self._chain = layer_nodes(graph, roots)
         self._queue: SimpleQueue[SnapshotID | None] | None = None
         self._thread: threading.Thread | None = None
@@ -64,6 +69,8 @@ class DiffIds:
             return info.diff_id
         from buildkit_py.layer.diff import diff_id
 
+        # Where all was cached nothing had to be; a thread only takes what was just made.
+        self._enter()
         lower = self._snapshots.tree(self._snapshots.parent(snapshot))
         digest = diff_id(self._snapshots.layer_path(info), lower=lower)
         self._snapshots.set_diff_id(snapshot, digest)

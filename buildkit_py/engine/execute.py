@@ -44,6 +44,8 @@ def execute(engine: Engine, container: Container, request: ExecRequest, client: 
         control.send(conn, _message(engine, container, request, client))
         answer, fds = control.receive(conn)
         if answer is None:
+            if not container.state().live:
+                raise containers.not_running(container)
             return containers.died()
         containers.check(answer)
         return attachment.serve(conn, tuple(answer["streams"]), fds) if attachment is not None else None

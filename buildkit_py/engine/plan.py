@@ -93,7 +93,7 @@ class _Planner(Build):
     def plan(self) -> Plan:
         graph = self.frontend.graph
         roots = tuple(t.root for t in self.frontend.targets if t.root is not None)
-        self.diffs = DiffIds(self.engine.snapshots, graph, roots)
+        self.diffs = DiffIds(self.engine.snapshots, graph, roots, self.engine.enter)
         self.context = self.make_context()
         ops = _Ops(self.context, self.engine)
         foreseen = rehearse(graph, roots, ops)

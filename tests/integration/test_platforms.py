@@ -89,11 +89,11 @@ def test_several_platforms_in_a_directory_and_a_tar(pybuild: Pybuild) -> None:
         assert set(names) < set(archive.getnames())
 
 
-def test_a_layer_from_outside_keeps_its_compression(pybuild: Pybuild) -> None:
-    place = pybuild.context({"Dockerfile": "FROM busybox\nRUN echo new > /new\n"}, "compression")
+def test_a_layer_from_outside_keeps_its_compression(me: Pybuild) -> None:
+    place = me.context({"Dockerfile": "FROM busybox\nRUN echo new > /new\n"}, "compression")
     for compression in ("uncompressed", "zstd", "gzip"):
-        archive: Path = pybuild.out / f"{compression}.tar"
-        pybuild("build", "-o", f"type=oci,dest={archive},compression={compression}", place)
+        archive: Path = me.out / f"{compression}.tar"
+        me("build", "-o", f"type=oci,dest={archive},compression={compression}", place)
         image = trees.read_archive(archive)
         assert "/new" in image.tree and "/bin/busybox" in image.tree
         kinds = [layer["mediaType"].rpartition(".tar")[2] for layer in image.manifest["layers"]]

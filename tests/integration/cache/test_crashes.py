@@ -130,18 +130,23 @@ def test_killed_at_fifty_moments(people_at_work: Callable[..., Pybuild], bases: 
         began = time.monotonic()
         assert built(pybuild, busy(pybuild, 1)) == expected(1)
         lengths.append(time.monotonic() - began)
-    killed = 0
-    for number in range(2, 52):
+    killed, number = 0, 1
+    while killed < 50:
+        number += 1
         turn = number % len(kinds)
         pybuild = pybuilds[turn]
         context = busy(pybuild, number)
         with pybuild.start(
             "build", "-q", "-o", f"type=tar,dest={pybuild.out}/killed.tar", context
         ) as process:
-            end_within(process, dice.uniform(0.0, lengths[turn]))
-        killed += process.returncode == -signal.SIGKILL
+            moment = dice.uniform(0.0, lengths[turn])
+            end_within(process, moment)
+        if process.returncode == -signal.SIGKILL:
+            killed += 1
+        else:
+            # It was done sooner than the one that was measured.
+            lengths[turn] = moment
         assert built(pybuild, context) == expected(number), f"{pybuild.person.kind} {number}"
-    assert killed > 25
     for pybuild in pybuilds:
         assert [f for f in verified(pybuild) if f["kind"] != "left-over"] == []  # type: ignore[index]
         pybuild("prune", "-af")
