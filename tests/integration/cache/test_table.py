@@ -427,7 +427,7 @@ def cases() -> Iterator[object]:
         yield pytest.param(row, id=f"{row.expected}-{row.name}", marks=marks)
 
 
-@pytest.mark.parametrize("row", cases())
+@pytest.mark.parametrize("row", list(cases()))
 def test_row(store: Pybuild, row: Row) -> None:
     options = row.options
     place = plant(store, row)
