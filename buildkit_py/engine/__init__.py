@@ -85,6 +85,10 @@ class Engine:
     def db(self) -> Database:
         from buildkit_py.database import Database
 
+        if self._entering is not None:
+            # SQLite gives its files beside the index to the index's owner. If the maps came between its look
+            # and its chown, that would be "nobody" first, and then somebody else.
+            self._entering.finish()
         return Database(os.path.join(self.root, "index.db"))
 
     @cached_property
