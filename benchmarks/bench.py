@@ -8,6 +8,7 @@ the machine is shared. Images are checked by reading them back from a registry, 
 by asking the builder. See README.md for the environment variables.
 """
 
+import abc
 import argparse
 import json
 import mmap
@@ -446,7 +447,7 @@ class Skip(Exception):
     pass
 
 
-class Builder:
+class Builder(abc.ABC):
     """One tool. Subclasses give command lines; measuring is done in one place."""
 
     name = "?"
@@ -462,25 +463,28 @@ class Builder:
 
     # to override
     def setup(self):
-        pass
+        return
 
+    @abc.abstractmethod
     def build_argv(self, df, context, tag, no_cache=False, jobs=1):
-        raise NotImplementedError
+        """The command line that builds."""
 
+    @abc.abstractmethod
     def push_argv(self, df, context, tag):
-        raise NotImplementedError
+        """The one that pushes."""
 
     def pull_argv(self, ref):
         return None
 
     def run_argv(self, tag, cmd):
-        raise NotImplementedError
+        return None
 
     def prune_argvs(self):
         return []
 
+    @abc.abstractmethod
     def version_argv(self):
-        raise NotImplementedError
+        """The one that tells the version."""
 
     def daemons(self):
         return []
@@ -967,7 +971,7 @@ BUILDERS = [PyBuild, BuildKit, BuildKitRaw, BuildKitRootless, Docker, Buildah, B
 # --------------------------------------------------------------------- scenarios
 
 
-class Scenario:
+class Scenario(abc.ABC):
     """prepare() once per builder, rep() once per builder and round, verify() at the end."""
 
     id, title, long = "", "", False
@@ -981,22 +985,23 @@ class Scenario:
         return args.reps_long if self.long else args.reps_short
 
     def setup(self):
-        pass
+        return
 
     def prepare(self, b):
-        pass
+        return
 
     def before_round(self, field):
-        pass
+        return
 
+    @abc.abstractmethod
     def rep(self, b, i):
-        raise NotImplementedError
+        """One round of builder ``b``."""
 
     def verify(self, b):
         return []
 
     def cleanup(self, b):
-        pass
+        return
 
     def read_back(self, b, df, context, name):
         """Push the image and replay it from the registry."""

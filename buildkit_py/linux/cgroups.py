@@ -12,6 +12,7 @@ import errno
 import os
 
 from buildkit_py.errors import SandboxError
+from buildkit_py.linux import smallfiles
 from buildkit_py.request import Limits
 from buildkit_py.tuples import NamedTuple
 
@@ -39,7 +40,7 @@ def find(mount: str = _MOUNT, membership: str = "/proc/self/cgroup") -> Cgroups:
     groups = _memberships(membership)
     if os.path.exists(f"{mount}/cgroup.controllers"):
         path = mount + groups.get("", "/").rstrip("/")
-        names = tuple(_read(f"{path}/cgroup.controllers").split())
+        names = tuple(smallfiles.read(f"{path}/cgroup.controllers").split())
         delegated = os.access(path, os.W_OK) and os.access(f"{path}/cgroup.procs", os.W_OK)
         return Cgroups(2, path, delegated, names if delegated else ())
     mounted = [name for name in groups if name and os.path.isdir(f"{mount}/{name}")]
@@ -52,18 +53,10 @@ def find(mount: str = _MOUNT, membership: str = "/proc/self/cgroup") -> Cgroups:
 def _memberships(path: str) -> dict[str, str]:
     """Controller (or "" for the unified hierarchy) to our group's path."""
     result: dict[str, str] = {}
-    for line in _read(path).splitlines():
+    for line in smallfiles.read(path).splitlines():
         _, names, group = line.split(":", 2)
         result.update((name.removeprefix("name="), group) for name in names.split(","))
     return result
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as f:
-            return f.read()
-    except OSError:
-        return ""
 
 
 # The hierarchies
@@ -85,7 +78,7 @@ def hierarchies(
 ) -> Hierarchies:
     unified = ""
     single: dict[str, str] = {}
-    for line in _read(mountinfo).splitlines():
+    for line in smallfiles.read(mountinfo).splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         point = before.split(" ")[4]
@@ -191,7 +184,7 @@ class Group(NamedTuple):
     @classmethod
     def read(cls, path: str) -> Group:
         """As it was noted; an empty one where it wasn't."""
-        unified, *single = _read(path).split("\n")
+        unified, *single = smallfiles.read(path).split("\n")
         return cls(unified, tuple(single))
 
     def remove(self) -> None:
@@ -205,7 +198,7 @@ class Group(NamedTuple):
         # An OCI runtime makes a group of its own in ours.
         for directory in (d for own in self.directories for d in (own, f"{own}/runtime")):
             for name in ("memory.events", "memory.oom_control"):
-                for line in _read(f"{directory}/{name}").splitlines():
+                for line in smallfiles.read(f"{directory}/{name}").splitlines():
                     if line.startswith("oom_kill "):
                         total += int(line.split()[1])
         return total
@@ -289,7 +282,7 @@ _V2 = {"blkio": "io"}
 def _reason(found: Hierarchies, controller: str) -> str:
     if controller in found.single:
         return "the control groups are root's"
-    controllers = _read(f"{found.unified}/cgroup.controllers").split() if found.unified else []
+    controllers = smallfiles.read(f"{found.unified}/cgroup.controllers").split() if found.unified else []
     if _V2.get(controller, controller) not in controllers:
         return "this machine has no such control groups"
     return "no control group is delegated to this user"
@@ -350,8 +343,8 @@ def _highest(found: Hierarchies) -> str:
 
 def _enable(directory: str, wanted: set[str]) -> frozenset[str]:
     """Give the groups below a directory those of the controllers that there are."""
-    here = wanted & set(_read(f"{directory}/cgroup.controllers").split())
-    for name in sorted(here - set(_read(f"{directory}/cgroup.subtree_control").split())):
+    here = wanted & set(smallfiles.read(f"{directory}/cgroup.controllers").split())
+    for name in sorted(here - set(smallfiles.read(f"{directory}/cgroup.subtree_control").split())):
         try:
             try:
                 _write(f"{directory}/cgroup.subtree_control", f"+{name}")
@@ -369,7 +362,7 @@ def _evacuate(directory: str) -> None:
     """Move a group's own processes into one below it: ours, and those of the same scope."""
     below = f"{directory}/{_OURS}"
     os.makedirs(below, exist_ok=True)
-    for pid in _read(f"{directory}/cgroup.procs").split():
+    for pid in smallfiles.read(f"{directory}/cgroup.procs").split():
         try:
             _write(f"{below}/cgroup.procs", pid)
         except ProcessLookupError:
@@ -415,8 +408,8 @@ def _inherit_cpuset(directory: str) -> None:
     above = os.path.dirname(directory)
     for name in ("cpuset.cpus", "cpuset.mems"):
         path = f"{directory}/{name}"
-        if os.path.exists(f"{directory}/cpuset.memory_migrate") and not _read(path).strip():
-            _write(path, _read(f"{above}/{name}").strip())
+        if os.path.exists(f"{directory}/cpuset.memory_migrate") and not smallfiles.read(path).strip():
+            _write(path, smallfiles.read(f"{above}/{name}").strip())
 
 
 def _remove(directory: str) -> None:

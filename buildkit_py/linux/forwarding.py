@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from buildkit_py.errors import NetworkError
-from buildkit_py.linux import caps, hints, userns
+from buildkit_py.linux import caps, hints, smallfiles, userns
 from buildkit_py.linux import syscalls as sc
 
 _FOLDER = "/run/pybuild"
@@ -22,7 +22,7 @@ _SYSCTL = "/proc/sys/net/ipv4"
 
 def everywhere() -> bool:
     """Whether the machine forwards anyway (net.ipv4.ip_forward): then all of this is none of our business."""
-    return _read(f"{_SYSCTL}/ip_forward") == "1"
+    return smallfiles.read(f"{_SYSCTL}/ip_forward") == "1"
 
 
 def pair_obstacle() -> str:
@@ -57,9 +57,9 @@ def turn_on(own: str, others: Iterable[str]) -> tuple[str, ...]:
         return ()
     try:
         with _record() as path:
-            known = set(_read(path).split())
+            known = set(smallfiles.read(path).split())
             for device in others:
-                if _read(_setting(device)) == "0":
+                if smallfiles.read(_setting(device)) == "0":
                     # First: what is not written down is never turned off.
                     known.add(device)
                     _write(path, "\n".join(sorted(known)))
@@ -89,7 +89,7 @@ def turn_off(in_use: bool) -> None:
             if not os.path.exists(path):
                 return
             if not everywhere():
-                for device in _read(path).split():
+                for device in smallfiles.read(path).split():
                     if os.path.exists(_setting(device)):
                         _write(_setting(device), "0")
             os.unlink(path)
@@ -112,14 +112,6 @@ def _record() -> Iterator[str]:
 
 def _setting(device: str) -> str:
     return f"{_SYSCTL}/conf/{device}/forwarding"
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as f:
-            return f.read().strip()
-    except OSError:
-        return ""
 
 
 def _write(path: str, text: str) -> None:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import cgroups, emulation, forwarding, hints, nftables, userns
+from buildkit_py.linux import cgroups, emulation, forwarding, hints, nftables, smallfiles, userns
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.tuples import NamedTuple
 
@@ -43,19 +43,11 @@ def probe(root: str) -> list[Finding]:
         *subordinate_findings(os.geteuid(), os.getegid()),
         store_finding(root, _mountinfo()),
         *trial[1:],
-        seccomp_finding(_read("/proc/sys/kernel/seccomp/actions_avail"), userns.would_be()),
+        seccomp_finding(smallfiles.read("/proc/sys/kernel/seccomp/actions_avail"), userns.would_be()),
         *network_findings(),
         cgroup_finding(cgroups.find()),
         emulator_finding(userns.would_be(), os.uname().release),
     ]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as f:
-            return f.read().strip()
-    except OSError:
-        return ""
 
 
 # The kernel and its user namespaces
@@ -129,7 +121,7 @@ def _map_program(name: str) -> Finding:
 def _mountinfo() -> list[tuple[str, str]]:
     """(mount point, type) of all mounts, in order."""
     result = []
-    for line in _read("/proc/self/mountinfo").splitlines():
+    for line in smallfiles.read("/proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         point = before.split()[4].encode().decode("unicode_escape")
         result.append((point, after.split()[0]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from buildkit_py.linux import smallfiles
+
 _HOSTS = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -46,12 +48,12 @@ def resolv_text(network: str, path: str = "/etc/resolv.conf") -> str:
     """
     if network == "none":
         return "# no network\n"
-    text = _read(path)
+    text = smallfiles.read(path)
     if network == "host":
         return text
     kept, servers = _split(text)
     if not any(map(_reachable, servers)):
-        kept, servers = _split(_read(_STUB)) if os.path.exists(_STUB) else (kept, [])
+        kept, servers = _split(smallfiles.read(_STUB)) if os.path.exists(_STUB) else (kept, [])
     servers = list(filter(_reachable, servers)) or [SLIRP_NAMESERVER]
     return "".join(f"{line}\n" for line in [*kept, *(f"nameserver {server}" for server in servers)])
 
@@ -82,14 +84,6 @@ def names_resolv(server: str) -> str:
 def nameservers(text: str) -> list[str]:
     """The servers that a resolv.conf(5) names."""
     return _split(text)[1]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as f:
-            return f.read()
-    except OSError:
-        return ""
 
 
 def _split(text: str) -> tuple[list[str], list[str]]:

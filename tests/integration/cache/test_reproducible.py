@@ -23,13 +23,13 @@ RUN mkdir -p /out/d && echo $MODE > /out/mode && ln /out/mode /out/d/hard && ln 
 RUN chown -R 1000:1001 /out && chmod 4755 /out/mode && chmod 1777 /out/d && mkfifo /out/pipe
 FROM busybox
 LABEL a=b
-WORKDIR /work
+WORKDIR /desk
 COPY --from=build /out /out/
 COPY --link --chmod=640 f /linked/
 COPY <<EOF /etc/here
 text
 EOF
-RUN rm -r /out/d && touch /work/new && mkdir /out/d && echo $RANDOM > /dev/null
+RUN rm -r /out/d && touch /desk/new && mkdir /out/d && echo $RANDOM > /dev/null
 USER 5
 """
 PLAIN = """\
