@@ -31,13 +31,13 @@ import _socket
 import os
 import signal
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from buildkit_py.errors import PybuildError, SandboxError
 from buildkit_py.linux.identity import Identity
 from buildkit_py.runtime import config as configs
 from buildkit_py.runtime import container, control, events, state
+from buildkit_py.runtime.clients import Client, Clients
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.log import Log
 from buildkit_py.runtime.loop import Loop
@@ -97,23 +97,6 @@ def _check_of(config: Config) -> Check | None:
     return check_of(config)
 
 
-class _Client:
-    """A connection, and what it waits for."""
-
-    def __init__(self, conn: _socket.socket) -> None:
-        self.conn = conn
-        self.waits = False
-        """For the end of the container."""
-        self.follows = False
-        """For more in the log."""
-        self.attached = False
-        self.holds = False
-        """The container is paused for it."""
-        self.execution: Execution | None = None
-        self.given: list[int] = []
-        """The descriptors of its last message, while that is dealt with."""
-
-
 class Supervisor:
     def __init__(
         self, launcher: Launcher, directory: str, lock: int, spec: SandboxSpec, hooks: Hooks
@@ -122,9 +105,9 @@ class Supervisor:
         self._hooks = hooks
         self._directory = directory
         self._lock = lock
-        self._listener = control.listen(directory)
         self._spec = spec
         self._loop = Loop()
+        self._clients = Clients(self._loop, directory, self._do, self._is_early, self._release)
         self._config: Config = configs.read(directory)
         self._state: State = state.read(directory)._replace(restarts=0, stopped=False, error="")
         self._failures = 0
@@ -133,16 +116,11 @@ class Supervisor:
         self._log = Log(directory, asked.max_size, asked.max_files) if asked.driver != "none" else None
         self._streams: Streams | None = None
         self._running: Running | None = None
-        self._clients: dict[int, _Client] = {}
         self._live_spec = spec
         """With what the last set-up made of it."""
         self._executions: set[Execution] = set()
         self._monitor: Monitor | None = None
         self._size = (0, 0)
-        self._starter: _Client | None = None
-        """The client that waits to hear whether the command could be executed."""
-        self._early: list[tuple[_Client, control.Message, list[int]]] = []
-        """Who wants into the container before it has its root; not heard until then."""
         self._stopping = ""
         """stop or restart, while the container is on its way out for that."""
         self._done = False
@@ -153,9 +131,8 @@ class Supervisor:
 
     def serve(self, conn: _socket.socket, message: control.Message) -> None:
         """Run the container until it has ended for good."""
-        self._loop.watch(self._listener.fileno(), self._accept)
         self._watch_signals()
-        first = self._welcome(conn)
+        first = self._clients.welcome(conn)
         self._size = tuple(message["size"])
         self._start(first, tuple(message["attach"]))
         while not self._done:
@@ -179,7 +156,7 @@ class Supervisor:
 
     # Starting
 
-    def _start(self, client: _Client | None, attach: tuple[str, ...]) -> None:
+    def _start(self, client: Client | None, attach: tuple[str, ...]) -> None:
         """Start the container; ``client`` is answered."""
         request, check = self._config.request, _check_of(self._config)
         streams = self._streams = Streams(
@@ -189,7 +166,7 @@ class Supervisor:
             once="stdin" in request.attach,
             size=self._size,
             log=self._log,
-            logged=self._logged,
+            logged=self._clients.follow_up,
         )
         names, fds = streams.attach(attach) if attach else ((), ())
         try:
@@ -208,9 +185,9 @@ class Supervisor:
             streams.started()
         if attach and client is not None:
             client.waits = client.attached = True
-            self._tell(client, {"streams": names}, fds)
+            client.tell({"streams": names}, fds)
         else:
-            self._starter = client
+            self._clients.expect_start(client)
         for fd in fds:
             os.close(fd)
         self._note(
@@ -250,20 +227,20 @@ class Supervisor:
         if self._state.health != before:
             self._event(f"health_status: {self._state.health}")
 
-    def _warn(self, client: _Client | None, text: str) -> None:
+    def _warn(self, client: Client | None, text: str) -> None:
         if client is not None:
-            self._tell(client, {"warning": text})
+            client.tell({"warning": text})
 
-    def _failed(self, client: _Client | None, error: PybuildError) -> None:
+    def _failed(self, client: Client | None, error: PybuildError) -> None:
         """It never came to the command."""
         self._hooks.tear_down(self._directory, self._config)
         if self._streams is not None:
             self._streams.end()
         ran = self._state.started > 0
         self._note(status="exited" if ran else "created", pid=0, exit_code=FAILED, error=error.message)
-        for other in {client, *self._waiting()} - {None}:
+        for other in {client, *self._clients.waiting()} - {None}:
             assert other is not None
-            self._tell(other, {"error": error.message, "hint": error.hint})
+            other.refuse(error)
         self._finish(FAILED)
 
     # Running
@@ -293,18 +270,10 @@ class Supervisor:
                 # An OCI runtime made the container's first process only now.
                 self._note(pid=self._running.pid)
             # A restart is answered by the next run, not by what this one still has to say.
-            starter = self._take_starter() if self._stopping != "restart" else None
+            starter = self._clients.take_starter() if self._stopping != "restart" else None
             if starter is not None:
-                self._tell(starter, {"pid": self._state.pid})
-            self._let_in()
-
-    def _let_in(self) -> None:
-        """Hear those who were early: there is a root to enter, or will be none."""
-        early, self._early = self._early, []
-        for client, message, fds in early:
-            self._loop.watch(client.conn.fileno(), partial(self._hear, client))
-            client.given = fds
-            self._handle(client, message)
+                starter.tell({"pid": self._state.pid})
+            self._clients.let_in()
 
     def _ended(self, status: int, error: PybuildError | None) -> None:
         running, streams = self._running, self._streams
@@ -313,7 +282,7 @@ class Supervisor:
             self._monitor.close()
             self._monitor = None
         self._running = None
-        self._let_in()
+        self._clients.let_in()
         self._loop.cancel(self._kill)
         self._keep_owners(running)
         streams.end()
@@ -330,7 +299,7 @@ class Supervisor:
         if self._stopping == "restart":
             self._stopping = ""
             self._tell_waiting(status)
-            self._start(self._take_starter(), ())
+            self._start(self._clients.take_starter(), ())
             return
         # A policy is about commands that ran, as docker has it: one that can't be executed never will.
         settled = self._state.stopped or error or running.refusal
@@ -359,9 +328,9 @@ class Supervisor:
 
     def _failed_late(self, error: PybuildError) -> None:
         self._state = self._state._replace(error=error.message)
-        for client in [c for c in (self._take_starter(), *self._waiting()) if c is not None]:
+        for client in [c for c in (self._clients.take_starter(), *self._clients.waiting()) if c is not None]:
             client.waits = False
-            self._tell(client, {"error": error.message, "hint": error.hint})
+            client.refuse(error)
 
     def _restart(self) -> None:
         self._start(None, ())
@@ -377,20 +346,19 @@ class Supervisor:
     def _finish(self, status: int) -> None:
         """Nothing will run again: let go of the container, and tell who waits."""
         self._done = True
-        self._loop.forget(self._listener.fileno())
-        self._listener.close()
+        self._clients.close_door()
         trash: list[str] = []
         if self._config.request.remove:
             trash = self._remove()
         if self._log is not None:
             self._log.close()
         os.close(self._lock)
-        starter = self._take_starter()
+        starter = self._clients.take_starter()
         if starter is not None:
             if self._state.error:
-                self._tell(starter, {"error": self._state.error, "exit": status})
+                starter.tell({"error": self._state.error, "exit": status})
             else:
-                self._tell(starter, {"pid": 0})
+                starter.tell({"pid": 0})
         self._tell_waiting(status)
         for path in trash:
             try:
@@ -417,87 +385,32 @@ class Supervisor:
 
     # Clients
 
-    def _accept(self, events: int) -> None:
-        fd, _ = self._listener._accept()  # type: ignore[attr-defined]
-        self._welcome(_socket.socket(fileno=fd))
-
-    def _welcome(self, conn: _socket.socket) -> _Client:
-        client = _Client(conn)
-        self._clients[conn.fileno()] = client
-        self._loop.watch(conn.fileno(), partial(self._hear, client))
-        return client
-
-    def _hear(self, client: _Client, events: int) -> None:
-        message, client.given = control.receive(client.conn)
-        entering = message is not None and message.get("op") in ("exec", "tool")
-        if message and entering and self._running is not None and not self._running.executing:
-            self._loop.forget(client.conn.fileno())
-            self._early.append((client, message, client.given))
-            return
-        self._handle(client, message)
-
-    def _handle(self, client: _Client, message: control.Message | None) -> None:
-        try:
-            if message is None:
-                self._dismiss(client)
-            else:
-                self._do(client, message)
-        finally:
-            for fd in client.given:
-                os.close(fd)
-
-    def _do(self, client: _Client, message: control.Message) -> None:
+    def _do(self, client: Client, message: control.Message) -> None:
         operation = getattr(self, "_do_" + str(message.get("op")), None)
         if operation is None:
-            self._tell(client, {"error": f"the container's supervisor doesn't know {message.get('op')!r}"})
-            return
-        try:
-            operation(client, message)
-        except PybuildError as e:
-            self._tell(client, {"error": e.message, "hint": e.hint})
+            raise PybuildError(f"the container's supervisor doesn't know {message.get('op')!r}")
+        operation(client, message)
 
-    def _dismiss(self, client: _Client) -> None:
-        fd = client.conn.fileno()
-        if fd >= 0:
-            self._loop.forget(fd)
-            self._clients.pop(fd, None)
-            client.conn.close()
-        if self._starter is client:
-            self._starter = None
-        self._release(client)
-
-    def _tell(self, client: _Client, message: control.Message, fds: tuple[int, ...] = ()) -> None:
-        try:
-            control.send(client.conn, message, fds)
-        except OSError:
-            # Gone; the loop will hear of it.
-            pass
-
-    def _waiting(self) -> list[_Client]:
-        return [client for client in self._clients.values() if client.waits]
+    def _is_early(self, message: control.Message) -> bool:
+        entering = message.get("op") in ("exec", "tool")
+        return entering and self._running is not None and not self._running.executing
 
     def _tell_waiting(self, status: int) -> None:
-        for client in self._waiting():
-            client.waits = False
-            self._tell(client, {"exit": status, "said": self._said})
-
-    def _take_starter(self) -> _Client | None:
-        starter, self._starter = self._starter, None
-        return starter
+        self._clients.tell_waiting({"exit": status, "said": self._said})
 
     # Operations
 
-    def _do_attach(self, client: _Client, message: control.Message) -> None:
+    def _do_attach(self, client: Client, message: control.Message) -> None:
         if self._streams is None or self._running is None:
             raise PybuildError("the container is between two runs", hint="try again in a moment")
         names, fds = self._streams.attach(tuple(message["streams"]))
         client.waits = client.attached = True
-        self._tell(client, {"streams": names, "terminal": self._config.request.terminal}, fds)
+        client.tell({"streams": names, "terminal": self._config.request.terminal}, fds)
         for fd in fds:
             os.close(fd)
         self._event("attach")
 
-    def _do_exec(self, client: _Client, message: control.Message) -> None:
+    def _do_exec(self, client: Client, message: control.Message) -> None:
         if self._running is None:
             raise PybuildError("the container is not running")
         if self._state.status == "paused":
@@ -508,14 +421,14 @@ class Supervisor:
         execution = client.execution = Execution(
             self._loop,
             message,
-            lambda answer, fds: self._tell(client, answer, fds),
+            lambda answer, fds: client.tell(answer, fds),
             lambda running, status: self._exec_ended(execution, running, status),
         )
         self._event("exec_start: " + " ".join(message["args"]))
         execution.start(self._launcher, self._running, self._live_spec)
         self._executions.add(execution)
 
-    def _do_tool(self, client: _Client, message: control.Message) -> None:
+    def _do_tool(self, client: Client, message: control.Message) -> None:
         if self._running is None:
             raise PybuildError("the container is between two runs", hint="try again in a moment")
         from buildkit_py.sandbox import tool
@@ -526,7 +439,7 @@ class Supervisor:
         fd = running.fileno()
         self._loop.watch(fd, lambda _: self._tool_said(client, running, fd))
 
-    def _tool_said(self, client: _Client, running: Running, fd: int) -> None:
+    def _tool_said(self, client: Client, running: Running, fd: int) -> None:
         answer: control.Message
         try:
             status = running.advance()
@@ -537,22 +450,22 @@ class Supervisor:
             answer = {"error": e.message, "hint": e.hint}
         self._loop.forget(fd)
         self._keep_owners(running)
-        self._tell(client, answer)
+        client.tell(answer)
 
     def _exec_ended(self, execution: Execution, running: Running, status: int) -> None:
         self._executions.discard(execution)
         self._keep_owners(running)
         self._event("exec_die", exitCode=str(status))
 
-    def _do_wait(self, client: _Client, message: control.Message) -> None:
+    def _do_wait(self, client: Client, message: control.Message) -> None:
         client.waits = True
 
-    def _do_follow(self, client: _Client, message: control.Message) -> None:
+    def _do_follow(self, client: Client, message: control.Message) -> None:
         client.follows = client.waits = True
         client.conn.setblocking(False)
-        self._tell(client, {"log": True})
+        client.tell({"log": True})
 
-    def _do_resize(self, client: _Client, message: control.Message) -> None:
+    def _do_resize(self, client: Client, message: control.Message) -> None:
         if client.execution is not None:
             client.execution.resize(message["rows"], message["columns"])
             return
@@ -560,9 +473,9 @@ class Supervisor:
         if self._streams is not None:
             self._streams.resize(*self._size)
         if not client.attached:
-            self._tell(client, {})
+            client.tell({})
 
-    def _do_signal(self, client: _Client, message: control.Message) -> None:
+    def _do_signal(self, client: Client, message: control.Message) -> None:
         number = int(message["signal"])
         if client.execution is not None:
             client.execution.kill(number)
@@ -579,50 +492,50 @@ class Supervisor:
         elif message.get("manual"):
             self._end_wait_for_restart()
         if not client.attached:
-            self._tell(client, {})
+            client.tell({})
 
-    def _do_stop(self, client: _Client, message: control.Message) -> None:
+    def _do_stop(self, client: Client, message: control.Message) -> None:
         client.waits = True
         self._stop("stop", *self._means(message))
 
-    def _do_restart(self, client: _Client, message: control.Message) -> None:
+    def _do_restart(self, client: Client, message: control.Message) -> None:
         if self._running is None:
             self._loop.cancel(self._restart)
             self._start(client, ())
             return
-        self._starter = client
+        self._clients.expect_start(client)
         self._stop("restart", *self._means(message))
 
-    def _do_pause(self, client: _Client, message: control.Message) -> None:
+    def _do_pause(self, client: Client, message: control.Message) -> None:
         if self._running is None or self._state.status != "running":
             raise PybuildError(f"the container is {self._state.status}, not running")
         self._freeze(True)
-        self._tell(client, {})
+        client.tell({})
 
-    def _do_unpause(self, client: _Client, message: control.Message) -> None:
+    def _do_unpause(self, client: Client, message: control.Message) -> None:
         if self._state.status != "paused":
             raise PybuildError("the container is not paused")
         self._freeze(False)
-        self._tell(client, {})
+        client.tell({})
 
-    def _do_hold(self, client: _Client, message: control.Message) -> None:
+    def _do_hold(self, client: Client, message: control.Message) -> None:
         client.holds = self._held()
         if self._running is not None and self._state.status == "running":
             self._freeze(True)
             client.holds = True
-        self._tell(client, {})
+        client.tell({})
 
-    def _do_release(self, client: _Client, message: control.Message) -> None:
+    def _do_release(self, client: Client, message: control.Message) -> None:
         self._release(client)
-        self._tell(client, {})
+        client.tell({})
 
-    def _release(self, client: _Client) -> None:
+    def _release(self, client: Client) -> None:
         held, client.holds = client.holds, False
         if held and not self._held() and self._state.status == "paused":
             self._freeze(False)
 
     def _held(self) -> bool:
-        return any(client.holds for client in self._clients.values())
+        return any(client.holds for client in self._clients)
 
     def _freeze(self, frozen: bool) -> None:
         from buildkit_py.runtime.freezer import freeze
@@ -675,15 +588,6 @@ class Supervisor:
         return 10.0 if timeout is None else float(timeout)
 
     # What is written down
-
-    def _logged(self) -> None:
-        for client in self._clients.values():
-            if client.follows:
-                try:
-                    control.send(client.conn, {"log": True})
-                except OSError:
-                    # It has word already, or is gone.
-                    pass
 
     def _note(self, **changes: Any) -> None:
         self._state = self._state._replace(**changes)
