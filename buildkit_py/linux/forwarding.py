@@ -22,7 +22,7 @@ _SYSCTL = "/proc/sys/net/ipv4"
 
 def everywhere() -> bool:
     """Whether the machine forwards anyway (net.ipv4.ip_forward): then all of this is none of our business."""
-    return smallfiles.read(f"{_SYSCTL}/ip_forward") == "1"
+    return smallfiles.read(f"{_SYSCTL}/ip_forward").strip() == "1"
 
 
 def pair_obstacle() -> str:
@@ -59,7 +59,7 @@ def turn_on(own: str, others: Iterable[str]) -> tuple[str, ...]:
         with _record() as path:
             known = set(smallfiles.read(path).split())
             for device in others:
-                if smallfiles.read(_setting(device)) == "0":
+                if smallfiles.read(_setting(device)).strip() == "0":
                     # First: what is not written down is never turned off.
                     known.add(device)
                     _write(path, "\n".join(sorted(known)))

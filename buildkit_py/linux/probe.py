@@ -43,7 +43,7 @@ def probe(root: str) -> list[Finding]:
         *subordinate_findings(os.geteuid(), os.getegid()),
         store_finding(root, _mountinfo()),
         *trial[1:],
-        seccomp_finding(smallfiles.read("/proc/sys/kernel/seccomp/actions_avail"), userns.would_be()),
+        seccomp_finding(smallfiles.read("/proc/sys/kernel/seccomp/actions_avail").strip(), userns.would_be()),
         *network_findings(),
         cgroup_finding(cgroups.find()),
         emulator_finding(userns.would_be(), os.uname().release),
@@ -121,7 +121,7 @@ def _map_program(name: str) -> Finding:
 def _mountinfo() -> list[tuple[str, str]]:
     """(mount point, type) of all mounts, in order."""
     result = []
-    for line in smallfiles.read("/proc/self/mountinfo").splitlines():
+    for line in smallfiles.read("/proc/self/mountinfo").strip().splitlines():
         before, _, after = line.partition(" - ")
         point = before.split()[4].encode().decode("unicode_escape")
         result.append((point, after.split()[0]))

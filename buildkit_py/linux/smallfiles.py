@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 def read(path: str) -> str:
-    """The text, without white space around it; "" where it can't be read."""
+    """The text; "" where it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as f:
-            return f.read().strip()
+            return f.read()
     except OSError:
         return ""

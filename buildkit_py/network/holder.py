@@ -32,15 +32,15 @@ import json
 import os
 import select
 import socket
-import time
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from buildkit_py.errors import NetworkError, PybuildError
 from buildkit_py.linux import forked
-from buildkit_py.linux import syscalls as sc
 from buildkit_py.network import filter, names
+from buildkit_py.network.bridge import Bridge, Place
 from buildkit_py.network.client import PACKET
+from buildkit_py.network.inside import Inside, within
 from buildkit_py.network.netlink import Netlink
 from buildkit_py.network.told import once
 from buildkit_py.network.uplink import Pair, Program
@@ -49,113 +49,6 @@ T = TypeVar("T")
 Json = dict[str, Any]
 _TCP_CLIENTS = 64
 """Of the name servers, at once."""
-
-
-class Inside:
-    """The thread that lives in R. Calling this runs a function there and gives its result."""
-
-    def __init__(self, adopted: int) -> None:
-        import _thread
-        from queue import SimpleQueue
-
-        self._tasks: SimpleQueue[Callable[[], Any]] = SimpleQueue()
-        self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        _thread.start_new_thread(self._live, ())
-        self.namespace = self(lambda: self._enter(adopted))
-
-    def __call__(self, work: Callable[[], T]) -> T:
-        self._tasks.put(work)
-        result, error = self._results.get()
-        if error is not None:
-            raise error
-        return result  # type: ignore[no-any-return]
-
-    def _live(self) -> None:
-        while True:
-            work = self._tasks.get()
-            try:
-                self._results.put((work(), None))
-            except BaseException as e:
-                self._results.put((None, e))
-
-    @staticmethod
-    def _enter(adopted: int) -> int:
-        if adopted < 0:
-            sc.unshare(sc.CLONE_NEWNET)
-        else:
-            sc.setns(adopted, sc.CLONE_NEWNET)
-        with Netlink() as netlink:
-            netlink.set_up("lo")
-            for name in netlink.links():
-                # What a holder that died left: the containers will be plugged in anew.
-                if name.startswith(("pb", "v", filter.UPLINK)):
-                    netlink.remove(name)
-            _wait_until(lambda: not netlink.index(filter.UPLINK))
-        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-
-class Place:
-    """A container's place on one network."""
-
-    def __init__(self, device: str, peer: str, ip: str, mac: str, aliases: tuple[str, ...]) -> None:
-        self.device = device
-        """In R."""
-        self.peer = peer
-        """In the container."""
-        self.ip = ip
-        self.mac = mac
-        self.aliases = aliases
-
-
-class Bridge:
-    """A network that containers are on."""
-
-    def __init__(self, network: Json) -> None:
-        import ipaddress
-
-        self.id: str = network["id"]
-        self.name: str = network["name"]
-        self.device = f"pb{self.id[:10]}"
-        self.gateway: str = network["gateway"]
-        self.internal: bool = network["internal"]
-        self.subnet = ipaddress.IPv4Network(network["subnet"])
-        self._range = ipaddress.IPv4Network(network["ip_range"] or network["subnet"])
-        self._last = int(self._range[0])
-        self.used: set[str] = set()
-        """The addresses that containers have."""
-
-    def take(self, wanted: str) -> str:
-        """An address for a container. Raises NetworkError."""
-        ip = self._wanted(wanted) if wanted else self._next()
-        self.used.add(ip)
-        return ip
-
-    def _wanted(self, wanted: str) -> str:
-        import ipaddress
-
-        address = ipaddress.ip_address(wanted)
-        ends = (self.subnet.network_address, self.subnet.broadcast_address)
-        if address not in self.subnet or address in ends or str(address) == self.gateway:
-            raise NetworkError(
-                f"{wanted} can't be a container's address on {self.name}, which is {self.subnet}"
-            )
-        if wanted in self.used:
-            raise NetworkError(f"{wanted} is taken on the network {self.name}")
-        return wanted
-
-    def _next(self) -> str:
-        """The one after that given last, so that an address isn't another's at once."""
-        import ipaddress
-
-        first, count = int(self._range[0]), self._range.num_addresses
-        ends = (int(self.subnet[0]), int(self.subnet[-1]))
-        for step in range(1, count + 1):
-            number = first + (self._last - first + step) % count
-            text = str(ipaddress.IPv4Address(number))
-            if number not in ends and text != self.gateway and text not in self.used:
-                self._last = number
-                return text
-        raise NetworkError(f"the network {self.name} has no free address: {self._range} is full")
 
 
 class Container:
@@ -469,7 +362,7 @@ class Holder:
         container.route = wanted
 
     def _serve_names(self, container: Container) -> None:
-        udp, tcp = self._inside(lambda: _within(container.namespace, names.listen))
+        udp, tcp = self._inside(lambda: within(container.namespace, names.listen))
         container.sockets = [udp, tcp]
         self._watch(udp.fileno(), lambda: self._resolver.serve_udp(udp, container))
         self._watch(tcp.fileno(), lambda: self._take_tcp(tcp, container))
@@ -567,26 +460,6 @@ def _plug(bridge: Bridge, new: bool, device: str, peer: str, mac: str, ip: str, 
 def _unplug(device: str) -> None:
     with Netlink() as netlink:
         netlink.remove(device)
-
-
-def _within(namespace: int, work: Callable[[], T]) -> T:
-    """Run ``work`` in another network namespace and come back."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        sc.setns(namespace, sc.CLONE_NEWNET)
-        try:
-            return work()
-        finally:
-            sc.setns(home, sc.CLONE_NEWNET)
-    finally:
-        os.close(home)
-
-
-def _wait_until(done: Callable[[], bool]) -> None:
-    """For what the kernel tells nobody of: a program that was told to end closes its device soon after."""
-    end = time.monotonic() + 5
-    while not done() and time.monotonic() < end:
-        time.sleep(0.005)
 
 
 def _write(path: str, text: str) -> None:

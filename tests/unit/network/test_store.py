@@ -9,7 +9,7 @@ import pytest
 from buildkit_py.database import Database
 from buildkit_py.errors import NetworkError, NotFoundError
 from buildkit_py.network import store as stores
-from buildkit_py.network.holder import Bridge
+from buildkit_py.network.bridge import Bridge
 from buildkit_py.network.store import NetworkStore
 
 

@@ -1,0 +1,77 @@
+"""Work in another network namespace than the process's own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from buildkit_py.linux import syscalls as sc
+from buildkit_py.network import filter
+from buildkit_py.network.netlink import Netlink
+
+T = TypeVar("T")
+
+
+class Inside:
+    """The thread that lives in R. Calling this runs a function there and gives its result."""
+
+    def __init__(self, adopted: int) -> None:
+        import _thread
+        from queue import SimpleQueue
+
+        self._tasks: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        _thread.start_new_thread(self._live, ())
+        self.namespace = self(lambda: self._enter(adopted))
+
+    def __call__(self, work: Callable[[], T]) -> T:
+        self._tasks.put(work)
+        result, error = self._results.get()
+        if error is not None:
+            raise error
+        return result  # type: ignore[no-any-return]
+
+    def _live(self) -> None:
+        while True:
+            work = self._tasks.get()
+            try:
+                self._results.put((work(), None))
+            except BaseException as e:
+                self._results.put((None, e))
+
+    @staticmethod
+    def _enter(adopted: int) -> int:
+        if adopted < 0:
+            sc.unshare(sc.CLONE_NEWNET)
+        else:
+            sc.setns(adopted, sc.CLONE_NEWNET)
+        with Netlink() as netlink:
+            netlink.set_up("lo")
+            for name in netlink.links():
+                # What a holder that died left: the containers will be plugged in anew.
+                if name.startswith(("pb", "v", filter.UPLINK)):
+                    netlink.remove(name)
+            wait_until(lambda: not netlink.index(filter.UPLINK))
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def within(namespace: int, work: Callable[[], T]) -> T:
+    """Run ``work`` in another network namespace and come back."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sc.setns(namespace, sc.CLONE_NEWNET)
+        try:
+            return work()
+        finally:
+            sc.setns(home, sc.CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    """For what the kernel tells nobody of: a program that was told to end closes its device soon after."""
+    end = time.monotonic() + 5
+    while not done() and time.monotonic() < end:
+        time.sleep(0.005)
