@@ -46,6 +46,8 @@ def dockerfile(args: Args) -> str:
     if name:
         inside = os.path.join(context, name)
         return inside if not os.path.exists(name) and os.path.exists(inside) else name
+    if os.path.isfile(context):
+        return context
     for candidate in ("Dockerfile", "dockerfile"):
         if os.path.exists(os.path.join(context, candidate)):
             return os.path.join(context, candidate)
@@ -77,7 +79,7 @@ COMMAND = Command(
     "pin",
     "Write the digests that their tags have now into the images of a Dockerfile: FROM, COPY --from, RUN "
     "--mount=from=.\n\nNothing else in the file is changed. With --unpin the digests are taken out again. "
-    "Where a FROM is an ARG alone, the ARG's default is changed.",
+    "Where a FROM is an ARG alone, the ARG's default is changed. PATH is a directory, or the Dockerfile.",
     (
         flag("--check", help="Change nothing; the exit status is 1 where something would be"),
         option("-f", "--file", metavar="FILE", help="The Dockerfile (default: PATH/Dockerfile)"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import _socket
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from buildkit_py.errors import NetworkError, NotFoundError, PybuildError, UsageError
@@ -131,7 +131,7 @@ def home(root: str, wanted: Iterable[tuple[NetworkSpec, ...]]) -> Home | None:
     return Home(_open_namespace(pid, "user", name)) if pid else None
 
 
-def beside(root: str, home: Home | None, names: Iterable[str]) -> Home | None:
+def beside(root: str, home: Home | None, names: Sequence[str]) -> Home | None:
     """The user namespace of these containers too, whose other namespaces are shared; ``home``: as of home().
 
     Raises NotFoundError and NetworkError.

@@ -28,6 +28,7 @@ def test_pin_and_unpin(pybuild: Pybuild, bases: Registry) -> None:
     assert pinned == text.replace("busybox:latest", f"busybox:latest@{busybox}")
     assert (place / "Dockerfile").stat().st_mode & 0o777 == 0o640
     pybuild("pin", "--check", place)
+    pybuild("pin", "--check", place / "Dockerfile")
     pybuild("build", "-t", "x", place)
     done = json.loads(pybuild("pin", "--unpin", "--format=json", "-f", place / "Dockerfile").stdout)
     assert [change["line"] for change in done["changes"]] == [1, 6, 7]
