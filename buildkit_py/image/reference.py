@@ -105,7 +105,7 @@ def _check(text: str, registry: str, path: str) -> None:
         raise _bad(text, f"its name has more than {_MAX_NAME} characters", "")
     for part in path.split("/"):
         if not (part and _SIMPLE.issuperset(part)) and not re.match(_COMPONENT, part):
-            if part != part.lower():
+            if part != part.lower() and re.match(_COMPONENT, part.lower()):
                 raise _bad(text, "the name must be in lower case", f"write {text.lower()!r}")
             raise _bad(
                 text,

@@ -47,6 +47,7 @@ def test_dockers_rules(text: str, registry: str, repository: str, tag: str, dige
         ("busybox ", "not allowed"),
         ("Busybox", "lower case"),
         ("team/App", "lower case"),
+        ("UPPER CASE", "not allowed in a name"),
         ("app:", "is not a tag"),
         ("app:-x", "is not a tag"),
         ("app:" + "t" * 129, "is not a tag"),
