@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from buildkit_py.cli import report
-from buildkit_py.errors import PybuildError
+from buildkit_py.errors import NotFoundError, PybuildError
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
@@ -14,13 +14,22 @@ if TYPE_CHECKING:
 
 
 def each(
-    engine: Engine, names: Sequence[str], act: Callable[[Container], str | None], status: int = 0
+    engine: Engine,
+    names: Sequence[str],
+    act: Callable[[Container], str | None],
+    status: int = 0,
+    *,
+    absent: int = 1,
 ) -> int:
-    """Print what ``act`` returns, or the name where that is None; the exit status."""
+    """Print what ``act`` returns, or the name where that is None; the exit status, which is ``absent`` where
+    nothing worse happened than that a container is not there."""
     for name in names:
         try:
             line = act(engine.containers.get(name))
             print(name if line is None else line, flush=True)
+        except NotFoundError as error:
+            report.show(error)
+            status = status or absent
         except PybuildError as error:
             report.show(error)
             status = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.engine.client import Client
@@ -143,10 +143,12 @@ def attach(container: Container, client: Client) -> int | None:
     config = container.config()
     attachment = Attachment(terminal=config.request.terminal, proxy=client.proxy, detach=client.detach)
     try:
-        control.send(conn, {"op": "attach", "streams": _streams(client, config)})
+        tell(conn, container, {"op": "attach", "streams": _streams(client, config)})
         answer, fds = _receive(conn)
         if config.request.terminal:
-            control.send(conn, {"op": "resize", **size()})
+            # One that has just ended has no use for it.
+            with suppress(BrokenPipeError):
+                control.send(conn, {"op": "resize", **size()})
         return attachment.serve(conn, tuple(answer["streams"]), fds)
     finally:
         attachment.close()
@@ -154,10 +156,19 @@ def attach(container: Container, client: Client) -> int | None:
 
 
 def connect(container: Container) -> _socket.socket:
+    """Raises PybuildError where the container doesn't run."""
     conn = control.connect(container.path)
     if conn is None:
         raise not_running(container)
     return conn
+
+
+def tell(conn: _socket.socket, container: Container, message: control.Message) -> None:
+    """Raises PybuildError where the supervisor went while it was connected to."""
+    try:
+        control.send(conn, message)
+    except BrokenPipeError:
+        raise not_running(container) from None
 
 
 def not_running(container: Container) -> PybuildError:

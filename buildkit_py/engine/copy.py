@@ -151,6 +151,11 @@ def _started(
         if conn is not None:
             try:
                 control.send(conn, {"op": "tool", "tool": tool, "args": args}, streams)
+            except BrokenPipeError:
+                # It ended in the meantime.
+                conn.close()
+                continue
+            try:
                 yield partial(_answer, conn)
                 return
             finally:

@@ -41,7 +41,7 @@ def execute(engine: Engine, container: Container, request: ExecRequest, client: 
     if client.attach:
         attachment = Attachment(terminal=request.terminal, proxy=client.proxy, detach=client.detach)
     try:
-        control.send(conn, _message(engine, container, request, client))
+        containers.tell(conn, container, _message(engine, container, request, client))
         answer, fds = control.receive(conn)
         if answer is None:
             if not container.state().live:

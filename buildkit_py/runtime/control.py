@@ -29,9 +29,13 @@ def pair() -> tuple[_socket.socket, _socket.socket]:
 
 
 def send(sock: _socket.socket, message: Message, fds: tuple[int, ...] = ()) -> None:
-    """OSError where the other end is gone."""
+    """Raises BrokenPipeError where the other end is gone, another OSError where it takes no more."""
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    sock.sendmsg([json.dumps(message).encode()], rights, _socket.MSG_NOSIGNAL)
+    try:
+        sock.sendmsg([json.dumps(message).encode()], rights, _socket.MSG_NOSIGNAL)
+    except ConnectionResetError:
+        # A listener that closed tells those whom it never accepted in this way.
+        raise BrokenPipeError from None
 
 
 def receive(sock: _socket.socket) -> tuple[Message | None, list[int]]:
@@ -78,7 +82,7 @@ def ask(directory: str, message: Message) -> Message | None:
     try:
         send(sock, message)
         answer, _ = receive(sock)
-    except (BrokenPipeError, ConnectionResetError):
+    except BrokenPipeError:
         return None
     finally:
         sock.close()
