@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from buildkit_py.engine import containers
 from buildkit_py.engine.client import Client
 from buildkit_py.engine.create import root_tree
+from buildkit_py.errors import ContainerError, PybuildError
 from buildkit_py.request import Pairs
 from buildkit_py.runtime import control
 from buildkit_py.runtime.attachment import Attachment, size
@@ -59,7 +60,11 @@ def _message(engine: Engine, container: Container, request: ExecRequest, client:
     config = container.config()
     engine.enter()
     user = request.user or config.request.user or config.image_config.get("User") or ""
-    uid, gid, groups, home = resolve_user(root_tree(engine, container, config), user)
+    tree = root_tree(engine, container, config)
+    try:
+        uid, gid, groups, home = resolve_user(tree, user)
+    except PybuildError as error:
+        raise ContainerError(error.message, status=126, hint=error.hint) from None
     if not user and config.request.isolation.userns == "keep-id":
         uid, gid = own_ids(engine.identity)
     asked = config.request._replace(

@@ -35,7 +35,7 @@ def test_exec(box: Pybuild) -> None:
     assert "not found" in box("exec", "box", "no-such-command", status=127).stderr
     assert "not found" in box("exec", "-d", "box", "no-such-command", status=127).stderr
     assert "/nowhere" in box("exec", "-w", "/nowhere", "box", "true", status=126).stderr
-    assert box("exec", "-u", "nobody-knows", "box", "true", status=1).stderr.startswith("ERROR")
+    assert box("exec", "-u", "nobody-knows", "box", "true", status=126).stderr.startswith("ERROR")
     box("exec", "box", "sh", "-c", "kill -9 $$", status=137)
     # Nothing of all that ended the container; its end ends what runs in it.
     with box.start("exec", "box", "sleep", "2000") as left:
