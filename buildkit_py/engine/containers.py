@@ -73,6 +73,16 @@ def start(engine: Engine, container: Container, client: Client) -> int | None:
     return attach(container, client) if client.attach else None
 
 
+def due(engine: Engine) -> tuple[str, ...]:
+    """The names of the containers that are to run again after the machine was restarted, the oldest first:
+    one may need what was there before it. To be called before begin()."""
+    from buildkit_py.engine.networking import list_containers
+    from buildkit_py.runtime import restart
+
+    found = list_containers(engine.root)
+    return tuple(c.name for c in reversed(found) if restart.due(c.config().request.restart, c.state()))
+
+
 def _start(
     engine: Engine,
     container: Container,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from buildkit_py.errors import UsageError
+from buildkit_py.runtime.state import State
 
 _FIRST = 0.1
 _LONGEST = 60.0
@@ -23,6 +24,15 @@ def parse(text: str) -> tuple[str, int]:
     if colon and not times.isdigit():
         raise UsageError(f"the times of the restart policy {text!r} are no number")
     return name, int(times or 0)
+
+
+def due(policy: str, state: State) -> bool:
+    """Whether a container is to run again after the machine was restarted: ``always`` has it so, and
+    ``unless-stopped`` where nobody had stopped it. One that never ran is left alone."""
+    name, _ = parse(policy or "no")
+    if state.live or not state.started:
+        return False
+    return name == "always" or (name == "unless-stopped" and not state.stopped)
 
 
 class Policy:

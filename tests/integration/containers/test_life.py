@@ -128,6 +128,27 @@ def test_the_supervisor_is_killed(pybuild: Pybuild, removed: bool) -> None:
     pybuild("rm", "-f", "web")
 
 
+def test_after_boot(pybuild: Pybuild) -> None:
+    """What a restart of the machine ends, supervisors with it, is started again where its policy says so."""
+    for name, policy in (("a", "always"), ("b", "always"), ("u", "unless-stopped"), ("v", "unless-stopped")):
+        pybuild("run", "-d", "--name", name, "--restart", policy, "busybox", "sh", "-c", UNTIL_TERM)
+    pybuild("run", "-d", "--name", "n", "busybox", "sh", "-c", UNTIL_TERM)
+    pybuild("create", "--name", "c", "--restart", "always", "busybox", "true")
+    pybuild("stop", "b", "v")
+    for name in ("a", "u", "n"):
+        ready(pybuild, name)
+        pidfd = os.pidfd_open(int(str(state(pybuild, name)["Pid"])))
+        os.kill(supervisor_of(pybuild, name), signal.SIGKILL)
+        _gone(pidfd)
+    assert pybuild("ps", "-q").stdout == ""
+    assert pybuild("start", "--after-boot").stdout.split() == ["a", "b", "u"]
+    assert sorted(pybuild("ps", "--format", "{{.Names}}").stdout.split()) == ["a", "b", "u"]
+    assert pybuild("start", "--after-boot").stdout == ""
+    assert "chooses the containers" in pybuild("start", "--after-boot", "n", status=2).stderr
+    assert "name a container" in pybuild("start", status=2).stderr
+    pybuild("rm", "-f", "a", "b", "u", "v", "n", "c")
+
+
 def _gone(pidfd: int) -> None:
     import select
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from buildkit_py.errors import UsageError
-from buildkit_py.runtime.restart import Policy, parse
+from buildkit_py.runtime.restart import Policy, due, parse
 from buildkit_py.runtime.signals import number_of
+from buildkit_py.runtime.state import State
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,26 @@ def test_signals(text: str, want: int) -> None:
 def test_wrong_signals(text: str) -> None:
     with pytest.raises(UsageError):
         number_of(text)
+
+
+_RAN = State("exited", started=1.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "want"),
+    [
+        ("always", _RAN, True),
+        ("always", _RAN._replace(stopped=True), True),
+        ("unless-stopped", _RAN, True),
+        ("unless-stopped", _RAN._replace(stopped=True), False),
+        ("on-failure", _RAN._replace(exit_code=137), False),
+        ("on-failure:3", _RAN._replace(exit_code=137), False),
+        ("no", _RAN, False),
+        ("", _RAN, False),
+        ("always", State(), False),
+        ("always", _RAN._replace(status="running"), False),
+        ("unless-stopped", _RAN._replace(status="restarting"), False),
+    ],
+)
+def test_due_after_boot(policy: str, state: State, want: bool) -> None:
+    assert due(policy, state) is want
