@@ -107,7 +107,13 @@ class Machine(Namespace):
         other.run("ip", "addr", "add", f"{net}.2/24", "dev", "eth0")
         other.run("ip", "link", "set", "eth0", "up")
         other.run("ip", "route", "add", "default", "via", f"{net}.1")
+        # The kernel tells of a carrier in its own time; until then the device's routes say "linkdown".
+        down = leaks.patiently(lambda: frozenset(() if self._up(device) else (device,)), frozenset())
+        assert down == []
         return other
+
+    def _up(self, device: str) -> bool:
+        return "state UP" in self.run("ip", "-o", "link", "show", device)
 
     def close(self) -> None:
         # What was turned on stands in a file; it would be another namespace's that gets the same number.
