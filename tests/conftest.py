@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ CAPABILITIES: dict[str, Callable[[], bool]] = {
 def pytest_configure(config: pytest.Config) -> None:
     leaks.become_reaper()
     os.umask(0o022)
+    # A shell's background jobs ignore it, and so would the programs that we start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" in os.environ and os.geteuid() == 0:
         # What another worker's test mounts meanwhile is no leak of ours.
         sc.unshare(sc.CLONE_NEWNS)
