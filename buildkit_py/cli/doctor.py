@@ -46,7 +46,7 @@ def render(findings: Sequence[Finding], style: Style) -> str:
         else:
             mark = f"{style.yellow}-{style.off}"
         out.append(f"{mark} {finding.name.ljust(width)}  {clean(finding.detail)}".rstrip())
-        if not finding.ok and finding.mend:
+        if finding.mend:
             lines = finding.mend.split("\n")
             out.append(f"  {' ' * width}  {style.bold}mend:{style.off} {clean(lines[0])}")
             out += [f"  {' ' * width}        {clean(line)}" for line in lines[1:]]

@@ -289,7 +289,9 @@ class Build:
         context.overlay = self.engine.overlay
         from buildkit_py.sandbox import limits
 
-        self.unlimited = limits.check(self.request.limits, self.engine.identity.mode)
+        self.unlimited = limits.check(
+            self.request.limits, self.engine.identity.mode, self.engine.launcher.starter
+        )
 
     def fetched(self, roots: tuple[Digest, ...]) -> frozenset[Digest]:
         """Fetch what steps need from elsewhere, before there are threads; the nodes that were shown."""

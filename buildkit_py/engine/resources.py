@@ -43,7 +43,12 @@ class Resources:
         return self._networks
 
     def set_up(
-        self, directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]
+        self,
+        directory: str,
+        config: Config,
+        spec: SandboxSpec,
+        starter: int,
+        warn: Callable[[str], None],
     ) -> tuple[SandboxSpec, int]:
         exposed = config.image_config.get("ExposedPorts") or ()
         self._connection = self._open_networks().connect(
@@ -55,7 +60,7 @@ class Resources:
         if spec.runtime:
             spec = spec._replace(bundle=_new_bundle(directory))
         if _grouped(config):
-            spec = _limited(directory, config, spec, warn)
+            spec = _limited(directory, config, spec, starter, warn)
         return spec, self._connection.namespace
 
     def tear_down(self, directory: str, config: Config) -> str:
@@ -101,14 +106,18 @@ def _grouped(config: Config) -> bool:
     return config.request.limits.controlled or bool(config.request.isolation.runtime)
 
 
-def _limited(directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]) -> SandboxSpec:
+def _limited(
+    directory: str, config: Config, spec: SandboxSpec, starter: int, warn: Callable[[str], None]
+) -> SandboxSpec:
     """The spec with its limits, in a control group. Raises PybuildError."""
     from buildkit_py.linux import userns
     from buildkit_py.sandbox import limits
 
     mode = userns.present().mode
     everywhere = bool(spec.runtime) and mode == "root"
-    spec, group, warning = limits.apply(spec, config.request.limits, config.id, mode, everywhere=everywhere)
+    spec, group, warning = limits.apply(
+        spec, config.request.limits, config.id, mode, starter, everywhere=everywhere
+    )
     if spec.processes and spec.runtime:
         warning = f"{warning}; " if warning else ""
         warning += "--pids-limit is not kept with --runtime, without a control group"

@@ -2,8 +2,8 @@
 
 Each controller is taken where it is: in the unified hierarchy (version 2) if that has it and lets us use it,
 else in one of its own (version 1). A group of ours is a directory ``pybuild/NAME`` below a *place* in each
-hierarchy that it needs: in version 2 the highest group above us that is ours to divide, in version 1 the
-hierarchy's root.
+hierarchy that it needs: in version 2 the scope that systemd made for us, else the highest group above us that
+is ours to divide; in version 1 the hierarchy's root.
 """
 
 from __future__ import annotations
@@ -268,6 +268,8 @@ def update(group: Group, limits: Limits) -> dict[str, str]:
     missing = {s.option: none for version in (1, 2) for s in settings(limits, version) if not s.optional}
     for version, directories in ((2, (group.unified,) if group.unified else ()), (1, group.single)):
         for setting in settings(limits, version):
+            if version == 2 and directories:
+                _offer(group.unified, setting.controller)
             place = next((d for d in directories if os.path.exists(f"{d}/{setting.file}")), "")
             if place:
                 missing.pop(setting.option, None)
@@ -285,6 +287,8 @@ def _reason(found: Hierarchies, controller: str) -> str:
     controllers = smallfiles.read(f"{found.unified}/cgroup.controllers").split() if found.unified else []
     if _V2.get(controller, controller) not in controllers:
         return "this machine has no such control groups"
+    if divisible(found):
+        return "the control group that is ours lacks the controller"
     return "no control group is delegated to this user"
 
 
@@ -309,7 +313,7 @@ def _apply(directory: str, todo: list[Setting], missing: dict[str, str]) -> None
 def _place(found: Hierarchies, wanted: set[str], parent: str) -> tuple[str, frozenset[str]]:
     """The directory in the unified hierarchy whose groups we may make, and those of the controllers that
     they can have; "" where there is none."""
-    top = _highest(found)
+    top = divisible(found)
     if not top:
         return "", frozenset()
     folder = f"{top}/{parent.strip('/')}" if parent else f"{top}/{_FOLDER}"
@@ -327,18 +331,42 @@ def _place(found: Hierarchies, wanted: set[str], parent: str) -> tuple[str, froz
     return here, enabled
 
 
-def _highest(found: Hierarchies) -> str:
-    """The highest group above us, ours included, that we may write to without a gap."""
+def divisible(found: Hierarchies) -> str:
+    """The group of version 2 above us, ours included, that we may divide; "" where there is none.
+
+    A scope that systemd made for us (buildkit_py.linux.systemd), else the highest that we may write to
+    without a gap.
+    """
+    if not found.unified:
+        return ""
     here = found.unified + found.own.rstrip("/")
     best = ""
     while all(
         os.access(f"{here}/{name}", os.W_OK) for name in ("", "cgroup.procs", "cgroup.subtree_control")
     ):
         best = here
-        if here == found.unified:
+        if here == found.unified or _is_scope(here):
             break
         here = os.path.dirname(here)
     return best
+
+
+def scope_name(pid: int) -> str:
+    """Of the scope that is made for a process."""
+    return f"{_FOLDER}-{pid}.scope"
+
+
+def _is_scope(directory: str) -> bool:
+    name = os.path.basename(directory)
+    return name.startswith(f"{_FOLDER}-") and name.endswith(".scope")
+
+
+def lacking(found: Hierarchies, limits: Limits) -> bool:
+    """Whether a limit wants a controller that the machine has in version 2, and no group there is ours."""
+    if not found.unified or divisible(found):
+        return False
+    there = smallfiles.read(f"{found.unified}/cgroup.controllers").split()
+    return any(setting.controller in there for setting in settings(limits, 2))
 
 
 def _enable(directory: str, wanted: set[str]) -> frozenset[str]:
@@ -356,6 +384,16 @@ def _enable(directory: str, wanted: set[str]) -> frozenset[str]:
         except OSError:
             here.discard(name)
     return frozenset(here)
+
+
+def _offer(directory: str, controller: str) -> bool:
+    """Have a group get a controller from those above it; whether it has it."""
+    if controller in smallfiles.read(f"{directory}/cgroup.controllers").split():
+        return True
+    above = os.path.dirname(directory)
+    if not os.access(f"{above}/cgroup.subtree_control", os.W_OK) or not _offer(above, controller):
+        return False
+    return controller in _enable(above, {controller})
 
 
 def _evacuate(directory: str) -> None:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import cgroups, emulation, forwarding, hints, nftables, smallfiles, userns
+from buildkit_py.linux import cgroups, emulation, forwarding, hints, nftables, smallfiles, systemd, userns
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.tuples import NamedTuple
 
@@ -26,7 +26,7 @@ class Finding(NamedTuple):
     detail: str
     """What was found, one line."""
     mend: str = ""
-    """The commands that mend it, one a line; empty where it is well, or can't be mended."""
+    """The commands that mend it, or make more of what is well, one a line; empty where there are none."""
     required: bool = True
     """Whether builds can't work without."""
 
@@ -45,7 +45,7 @@ def probe(root: str) -> list[Finding]:
         *trial[1:],
         seccomp_finding(smallfiles.read("/proc/sys/kernel/seccomp/actions_avail").strip(), userns.would_be()),
         *network_findings(),
-        cgroup_finding(cgroups.find()),
+        cgroup_finding(cgroups.find(), systemd.offered(os.getuid())),
         emulator_finding(userns.would_be(), os.uname().release),
     ]
 
@@ -322,7 +322,8 @@ def bridge_findings() -> list[Finding]:
     return [Finding("network bridge", True, "the default of containers, which this machine reaches")]
 
 
-def cgroup_finding(found: cgroups.Cgroups) -> Finding:
+def cgroup_finding(found: cgroups.Cgroups, offered: tuple[str, ...] = ()) -> Finding:
+    """``offered``: controllers of a group that the user's systemd would make."""
     if found.version == 0:
         return Finding("cgroups", False, "none mounted: no limits on memory and processors", required=False)
     detail = f"version {found.version}"
@@ -337,6 +338,11 @@ def cgroup_finding(found: cgroups.Cgroups) -> Finding:
             "sudo tee /etc/systemd/system/user@.service.d/delegate.conf\n"
             "sudo systemctl daemon-reload"
         )
+    if found.version == 2 and offered:
+        rest = [name for name in ("cpu", "cpuset", "io", "memory", "pids") if name not in offered]
+        detail += f", by this user's systemd: {', '.join(offered)}"
+        detail += f"; not {', '.join(rest)}" if rest else ""
+        return Finding("cgroups", True, detail, mend if rest else "", required=False)
     detail += ", not delegated to this user: no limits on memory and processors"
     return Finding("cgroups", False, detail, mend, required=False)
 

@@ -17,10 +17,16 @@ class Hooks(Protocol):
     where what a later process needs can be noted."""
 
     def set_up(
-        self, directory: str, config: Config, spec: SandboxSpec, warn: Callable[[str], None]
+        self,
+        directory: str,
+        config: Config,
+        spec: SandboxSpec,
+        starter: int,
+        warn: Callable[[str], None],
     ) -> tuple[SandboxSpec, int]:
         """Before each start, those of the restart policy too: the spec to start with, and a descriptor of
-        the network namespace that was made for it, -1 for none. Raises PybuildError."""
+        the network namespace that was made for it, -1 for none. ``starter``: the process that will start it
+        (Launcher.starter). Raises PybuildError."""
         ...
 
     def tear_down(self, directory: str, config: Config) -> str:

@@ -171,7 +171,11 @@ class Supervisor:
         names, fds = streams.attach(attach) if attach else ((), ())
         try:
             spec, namespace = self._hooks.set_up(
-                self._directory, self._config, self._spec, lambda text: self._warn(client, text)
+                self._directory,
+                self._config,
+                self._spec,
+                self._launcher.starter,
+                lambda text: self._warn(client, text),
             )
             self._live_spec = spec
             stdin, stdout, stderr = streams.given

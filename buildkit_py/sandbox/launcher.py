@@ -176,9 +176,12 @@ def _pid_of(pidfd: int) -> int:
 
 
 class Launcher:
-    def __init__(self, control: _socket.socket, pid: int, mode: str) -> None:
+    def __init__(self, control: _socket.socket, pid: int, mode: str, *, orphan: bool) -> None:
         self._control = control
-        self._pid = pid
+        self.starter = pid
+        """The process that starts the sandboxes."""
+        self._child = not orphan
+        """Whether it is to be waited for."""
         self.mode = mode
 
     @classmethod
@@ -200,7 +203,7 @@ class Launcher:
             starter.main(other, identity.mode, base_stub, orphan=orphan)
         other.close()
         os.close(pidfd)
-        return cls(mine, -1 if orphan else pid, identity.mode)
+        return cls(mine, pid, identity.mode, orphan=orphan)
 
     def run(self, spec: SandboxSpec, *, stdin: int, stdout: int, stderr: int, namespace: int = -1) -> Running:
         """Start a sandbox on three open descriptors (they stay the caller's).
@@ -253,9 +256,9 @@ class Launcher:
         """End the starter, and with it every sandbox that still runs. One that another process holds as well
         is let go."""
         self._control.close()
-        if self._pid > 0:
-            os.waitpid(self._pid, 0)
-            self._pid = -1
+        if self._child:
+            os.waitpid(self.starter, 0)
+            self._child = False
 
 
 def base_stubs(folder: str) -> str:

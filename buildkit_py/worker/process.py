@@ -126,7 +126,7 @@ def _run_logged(
     Owners that it could only record go to those of the staged layer.
     """
     name = f"build-{os.getpid()}-{next(_numbers)}"
-    spec, group, _ = limits.apply(spec, ctx.limits, name, ctx.identity.mode)
+    spec, group, _ = limits.apply(spec, ctx.limits, name, ctx.identity.mode, ctx.launcher.starter)
     try:
         status, tail = _run_in(ctx, spec, namespace, staged, vertex, emit)
         if status != 0 and group.oom_kills():

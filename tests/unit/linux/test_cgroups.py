@@ -100,6 +100,47 @@ def test_a_group_below_the_highest_that_is_ours(unified: Unified) -> None:
     assert (made / "memory.swap.max").read_text() == str(MEBI)
 
 
+def test_a_scope_of_ours_is_the_place(unified: Unified) -> None:
+    """Not the manager's group above it, though that is the user's as well."""
+    scope = unified.group(unified.mount / "pybuild-7.scope", CONTROLLERS)
+    inside = unified.group(scope / "pybuild-self", "")
+    found = hierarchies(unified, f"/{scope.name}/{inside.name}")
+    assert cgroups.divisible(found) == str(scope)
+    group, missing = cgroups.create("x", Limits(memory=MEBI), found=found)
+    assert (group.unified, missing) == (str(scope / "pybuild" / "x"), {})
+
+
+def test_what_the_group_that_is_ours_lacks(unified: Unified) -> None:
+    (unified.mount / "cgroup.controllers").write_text("cpu memory pids cpuset")
+    scope = unified.group(unified.mount / "pybuild-7.scope", CONTROLLERS)
+    found = hierarchies(unified, f"/{scope.name}")
+    assert not cgroups.lacking(found, Limits(cpuset_cpus="0"))
+    _, missing = cgroups.create("x", Limits(cpuset_cpus="0"), found=found)
+    assert missing == {"--cpuset-cpus": "the control group that is ours lacks the controller"}
+
+
+def test_whether_a_group_of_ours_is_lacking(unified: Unified) -> None:
+    own = unified.group(unified.mount / "session", CONTROLLERS)
+    (own / "cgroup.procs").unlink()
+    found = hierarchies(unified, f"/{own.name}")
+    assert cgroups.lacking(found, Limits(memory=MEBI))
+    assert not cgroups.lacking(found, Limits(blkio_weight=100)), "nobody has such groups"
+    assert not cgroups.lacking(found, Limits())
+    assert not cgroups.lacking(Hierarchies("", "/", {}), Limits(memory=MEBI))
+
+
+def test_a_limit_that_comes_later_gets_its_controller(unified: Unified) -> None:
+    group, _ = cgroups.create("x", Limits(memory=MEBI), found=hierarchies(unified, "/"))
+    made = Path(group.unified)
+    assert not (made / "pids.max").exists()
+    # No kernel makes the group's files here.
+    assert cgroups.update(group, Limits(pids=3)) == {
+        "--pids-limit": "the container has no control group for it"
+    }
+    # A plain file keeps the tail of what stood there.
+    assert (unified.mount / "cgroup.subtree_control").read_text().startswith("+pids")
+
+
 def test_a_parent_of_ones_own(unified: Unified) -> None:
     limits = Limits(pids=5, cgroup_parent="/a/b")
     group, _ = cgroups.create("x", limits, found=hierarchies(unified, "/"))

@@ -88,6 +88,15 @@ def test_cgroups_v2_not_delegated(tmp_path: Path) -> None:
     assert "Delegate=" in probe.cgroup_finding(found).mend
 
 
+def test_cgroups_v2_by_systemd(tmp_path: Path) -> None:
+    found = cgroups.find(*make_v2(tmp_path, "/user.slice/x", writable=False))
+    finding = probe.cgroup_finding(found, ("cpu", "memory", "pids"))
+    assert finding.ok
+    assert finding.detail == "version 2, by this user's systemd: cpu, memory, pids; not cpuset, io"
+    assert "Delegate=" in finding.mend
+    assert probe.cgroup_finding(found, ("cpu", "cpuset", "io", "memory", "pids")).mend == ""
+
+
 def test_cgroups_v1(tmp_path: Path) -> None:
     for name in ("memory", "pids"):
         (tmp_path / "cgroup" / name / "g").mkdir(parents=True)
