@@ -20,6 +20,7 @@ _MOUNT = "/sys/fs/cgroup"
 _FOLDER = "pybuild"
 _OURS = "pybuild-self"
 """Where the processes of a group go that gets groups below it: it may not have both."""
+_ROUNDS = 10
 PERIOD = 100_000
 """Microseconds in which a processor's time is shared out."""
 
@@ -372,15 +373,14 @@ def lacking(found: Hierarchies, limits: Limits) -> bool:
 def _enable(directory: str, wanted: set[str]) -> frozenset[str]:
     """Give the groups below a directory those of the controllers that there are."""
     here = wanted & set(smallfiles.read(f"{directory}/cgroup.controllers").split())
-    for name in sorted(here - set(smallfiles.read(f"{directory}/cgroup.subtree_control").split())):
+    new = sorted(here - set(smallfiles.read(f"{directory}/cgroup.subtree_control").split()))
+    # The hierarchy's root, which has no type, may have processes and groups. Not to wait for EBUSY: cpu and
+    # pids are enabled all the same, and turn the group into a threaded one, with no groups for processes.
+    if new and os.path.exists(f"{directory}/cgroup.type"):
+        _evacuate(directory)
+    for name in new:
         try:
-            try:
-                _write(f"{directory}/cgroup.subtree_control", f"+{name}")
-            except OSError as e:
-                if e.errno != errno.EBUSY:
-                    raise
-                _evacuate(directory)
-                _write(f"{directory}/cgroup.subtree_control", f"+{name}")
+            _write(f"{directory}/cgroup.subtree_control", f"+{name}")
         except OSError:
             here.discard(name)
     return frozenset(here)
@@ -397,14 +397,23 @@ def _offer(directory: str, controller: str) -> bool:
 
 
 def _evacuate(directory: str) -> None:
-    """Move a group's own processes into one below it: ours, and those of the same scope."""
+    """Move a group's own processes into one below it: ours, and those of the same scope. Those that can't
+    be moved stay."""
     below = f"{directory}/{_OURS}"
-    os.makedirs(below, exist_ok=True)
-    for pid in smallfiles.read(f"{directory}/cgroup.procs").split():
+    # More than once, for those that they have forked meanwhile.
+    for _ in range(_ROUNDS):
+        pids = smallfiles.read(f"{directory}/cgroup.procs").split()
+        if not pids:
+            return
         try:
-            _write(f"{below}/cgroup.procs", pid)
-        except ProcessLookupError:
-            pass
+            os.makedirs(below, exist_ok=True)
+            for pid in pids:
+                try:
+                    _write(f"{below}/cgroup.procs", pid)
+                except ProcessLookupError:
+                    pass
+        except OSError:
+            return
 
 
 def _single(found: Hierarchies, controller: str, name: str, parent: str) -> str:

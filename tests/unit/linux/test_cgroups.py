@@ -110,6 +110,19 @@ def test_a_scope_of_ours_is_the_place(unified: Unified) -> None:
     assert (group.unified, missing) == (str(scope / "pybuild" / "x"), {})
 
 
+def test_processes_make_room_before_there_are_groups(unified: Unified) -> None:
+    """The kernel doesn't refuse it for cpu alone, but makes the group a threaded one."""
+    own = unified.group(unified.mount / "pybuild-7.scope", CONTROLLERS)
+    (own / "cgroup.type").write_text("domain")
+    (own / "cgroup.procs").write_text("41\n42\n")
+    cgroups.create("x", Limits(cpus=1), found=hierarchies(unified, f"/{own.name}"))
+    assert (own / "pybuild-self" / "cgroup.procs").read_text() == "42"
+    # The root has no type, and may have both.
+    (unified.mount / "cgroup.procs").write_text("41\n")
+    cgroups.create("x", Limits(cpus=1), found=hierarchies(unified, "/"))
+    assert not (unified.mount / "pybuild-self").exists()
+
+
 def test_what_the_group_that_is_ours_lacks(unified: Unified) -> None:
     (unified.mount / "cgroup.controllers").write_text("cpu memory pids cpuset")
     scope = unified.group(unified.mount / "pybuild-7.scope", CONTROLLERS)
