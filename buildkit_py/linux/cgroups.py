@@ -29,7 +29,7 @@ class Cgroups(NamedTuple):
     version: int
     """2 (unified), 1 (also hybrid), 0 (none mounted)."""
     path: str
-    """The directory of our own group; "" where there is none."""
+    """The directory of the group that ours are made below; "" where there is none."""
     delegated: bool
     """Whether we may make groups below it."""
     controllers: tuple[str, ...]
@@ -40,10 +40,9 @@ def find(mount: str = _MOUNT, membership: str = "/proc/self/cgroup") -> Cgroups:
     """What this process has."""
     groups = _memberships(membership)
     if os.path.exists(f"{mount}/cgroup.controllers"):
-        path = mount + groups.get("", "/").rstrip("/")
-        names = tuple(smallfiles.read(f"{path}/cgroup.controllers").split())
-        delegated = os.access(path, os.W_OK) and os.access(f"{path}/cgroup.procs", os.W_OK)
-        return Cgroups(2, path, delegated, names if delegated else ())
+        top = divisible(Hierarchies(mount, groups.get("", "/"), {}))
+        names = smallfiles.read(f"{top}/cgroup.controllers").split() if top else []
+        return Cgroups(2, top, bool(top), tuple(sorted(names)))
     mounted = [name for name in groups if name and os.path.isdir(f"{mount}/{name}")]
     if not mounted:
         return Cgroups(0, "", False, ())

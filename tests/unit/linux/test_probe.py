@@ -71,7 +71,8 @@ def make_v2(folder: Path, group: str, *, writable: bool) -> tuple[str, str]:
     (folder / "cgroup" / "cgroup.controllers").write_text("cpu memory pids\n")
     (place / "cgroup.controllers").write_text("memory pids\n")
     if writable:
-        (place / "cgroup.procs").write_text("")
+        for name in ("cgroup.procs", "cgroup.subtree_control"):
+            (place / name).write_text("")
     (folder / "membership").write_text(f"0::{group}\n")
     return str(folder / "cgroup"), str(folder / "membership")
 
