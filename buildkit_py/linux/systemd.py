@@ -77,6 +77,8 @@ def request(socket: str, pid: int, name: str, patience: float) -> list[str]:
         ("Delegate", "b", "true"),
         # The manager's default is less than a login has. What the user's slice may have still counts.
         ("TasksMax", "t", str(2**64 - 1)),
+        # The starter, first in its process namespace, does not hear SIGTERM; the container may. As `stop`.
+        ("TimeoutStopUSec", "t", "10000000"),
         ("CollectMode", "s", "inactive-or-failed"),
     )
     call = ("call", *_MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", str(len(properties)))

@@ -28,7 +28,7 @@ def test_the_words_of_the_request() -> None:
         "org.freedesktop.systemd1.Manager",
         "StartTransientUnit",
     ]
-    assert words[8:12] == ["ssa(sv)a(sa(sv))", "pybuild-42.scope", "fail", "5"]
+    assert words[8:12] == ["ssa(sv)a(sa(sv))", "pybuild-42.scope", "fail", "6"]
     joined = " ".join(words[12:])
     assert "PIDs au 1 42" in joined
     assert "Delegate b true" in joined
