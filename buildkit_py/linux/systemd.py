@@ -18,17 +18,25 @@ _STEP = 0.002
 _MANAGER = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 
 
-def bus(first: str = "/proc/1/comm") -> str:
+def bus(first: str = "/proc/1/comm", folders: str = "/run/user") -> str:
     """The socket of the user's message bus, "" where there is none, or no systemd beside it.
 
     ``first``: the name of process 1. In the process namespace of a container, numbers mean other processes
-    to the systemd outside.
+    to the systemd outside. ``folders``: where the user's runtime directory is, which su and sudo don't tell.
     """
-    folder = os.environ.get("XDG_RUNTIME_DIR", "")
+    folder = os.environ.get("XDG_RUNTIME_DIR") or f"{folders}/{_user()}"
     path = f"{folder}/bus"
-    if folder and os.path.exists(path) and smallfiles.read(first).strip() == "systemd":
-        return path
-    return ""
+    return path if os.path.exists(path) and smallfiles.read(first).strip() == "systemd" else ""
+
+
+def _user() -> int:
+    """Our number outside of our user namespace."""
+    own = os.getuid()
+    for line in smallfiles.read("/proc/self/uid_map").splitlines():
+        inside, outside, count = map(int, line.split())
+        if inside <= own < inside + count:
+            return outside + own - inside
+    return own
 
 
 def offered(uid: int, mount: str = "/sys/fs/cgroup") -> tuple[str, ...]:

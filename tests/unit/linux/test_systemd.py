@@ -48,7 +48,12 @@ def test_a_bus_beside_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert systemd.bus(str(first)) == ""
     first.write_text("systemd\n")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert systemd.bus(str(first)) == ""
+    assert systemd.bus(str(first), str(tmp_path)) == ""
+    # What su and sudo leave out.
+    folder = tmp_path / str(os.getuid())
+    folder.mkdir()
+    (folder / "bus").touch()
+    assert systemd.bus(str(first), str(tmp_path)) == str(folder / "bus")
 
 
 def test_a_refusal_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
