@@ -116,7 +116,11 @@ def _set(context: int, key: str, value: bytes, path: str) -> None:
 
 def _mount_by_page(lower: list[str], upper: str, work: str, attributes: int) -> int:
     names = _Names()
-    home = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    try:
+        home = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    except PermissionError:
+        # After sudo, say: no path that is relative led anywhere.
+        home = os.open("/", os.O_PATH | os.O_CLOEXEC)
     try:
         # A place to mount on: in this namespace alone, and only until the mount is cloned off it.
         place = upper or lower[0]
