@@ -129,6 +129,7 @@ class ContainerStore:
             for part in ("fs", "work"):
                 os.makedirs(os.path.join(staged, part), mode=0o755)
             os.chmod(staged, 0o700)
+            os.close(locks.open_lock(f"{staged}/lock"))
             configs.write(staged, config)
             with self._db.transaction():
                 if self._taken(config.name):
@@ -275,7 +276,9 @@ def lock(path: str) -> int:
     Raises NotFoundError where the container is gone."""
     for _ in range(_TRIES):
         try:
-            fd = locks.open_lock(f"{path}/lock")
+            # Not made where it is missing: in a directory that is just being renamed and deleted it would be
+            # left over.
+            fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             break
         if locks.take(fd):

@@ -38,7 +38,7 @@ def test_a_new_one_has_its_directories_and_doesnt_run(store: ContainerStore) -> 
     container = create(store)
     assert not container.alive()
     assert container.state() == State()
-    assert sorted(os.listdir(container.path)) == ["config.json", "fs", "work"]
+    assert sorted(os.listdir(container.path)) == ["config.json", "fs", "lock", "work"]
     assert os.stat(container.path).st_mode & 0o777 == 0o700
     assert store.list() == [container]
     assert container.config().name == container.name
