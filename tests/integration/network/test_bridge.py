@@ -213,12 +213,25 @@ def holder_of(host: Host) -> int:
 
 def forwarders_of(supervisor: int) -> list[int]:
     """Its children in another network namespace."""
-    with open(f"/proc/{supervisor}/task/{supervisor}/children") as f:
-        children = [int(pid) for pid in f.read().split()]
     ours = os.stat(f"/proc/{supervisor}/ns/net").st_ino
-    found = [pid for pid in children if os.stat(f"/proc/{pid}/ns/net").st_ino != ours]
-    assert found
+    found: list[int] = []
+
+    def look() -> bool:
+        # The kernel leaves some out where another child ends meanwhile (proc_pid_task(5)).
+        with open(f"/proc/{supervisor}/task/{supervisor}/children") as f:
+            children = [int(pid) for pid in f.read().split()]
+        found[:] = [pid for pid in children if _network_of(pid) not in (0, ours)]
+        return bool(found)
+
+    assert soon(look)
     return found
+
+
+def _network_of(pid: int) -> int:
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
+    except OSError:
+        return 0
 
 
 def test_a_firewall_that_drops_what_it_does_not_know(root_host: Host, machine: Machine) -> None:
