@@ -294,6 +294,7 @@ def main() -> int:
         sys.exit("as root, please: daemons are measured too")
     hide_hybrid_cgroups()
     os.umask(0o022)
+    os.makedirs(arguments.work, exist_ok=True)
     # podman takes no path of more than 50 characters for its run-time files.
     work = Path(tempfile.mkdtemp(prefix="cb", dir=arguments.work))
     work.chmod(0o755)
