@@ -18,7 +18,7 @@ from buildkit_py.runtime import control, events
 from buildkit_py.runtime import state as states
 from buildkit_py.runtime.attachment import Attachment, size
 from buildkit_py.runtime.config import Config
-from buildkit_py.runtime.container import Container, RunningError, lost
+from buildkit_py.runtime.container import Container, ContainerStore, RunningError, lost
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.removal import remove_tree
 
@@ -76,10 +76,10 @@ def start(engine: Engine, container: Container, client: Client) -> int | None:
 def due(engine: Engine) -> tuple[str, ...]:
     """The names of the containers that are to run again after the machine was restarted, the oldest first:
     one may need what was there before it. To be called before begin()."""
-    from buildkit_py.engine.networking import list_containers
     from buildkit_py.runtime import restart
 
-    found = list_containers(engine.root)
+    with ContainerStore.opened(engine.root) as store:
+        found = store.list()
     return tuple(c.name for c in reversed(found) if restart.due(c.config().request.restart, c.state()))
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import _socket
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from buildkit_py.errors import NetworkError, NotFoundError, PybuildError, UsageError
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from buildkit_py.network.record import State
     from buildkit_py.network.store import Network
     from buildkit_py.request import Networking, Pairs, PortSpec
-    from buildkit_py.runtime.container import Container, ContainerStore
+    from buildkit_py.runtime.container import Container
 
 Warn = Callable[[str], None]
 Alone = Literal["host", "none", "private"]
@@ -165,27 +164,11 @@ def process_of(container: Container | None, name: str) -> int:
 
 
 def find_containers(root: str, names: Iterable[str]) -> list[Container | None]:
-    """Look containers up before a fork, when SQLite must not be open: its file is opened for this alone."""
-    with _containers(root) as store:
-        return [store.find(name) for name in names]
-
-
-def list_containers(root: str) -> list[Container]:
-    """All of them, before a fork."""
-    with _containers(root) as store:
-        return store.list()
-
-
-@contextmanager
-def _containers(root: str) -> Iterator[ContainerStore]:
-    from buildkit_py.database import Database
+    """Look containers up before a fork."""
     from buildkit_py.runtime.container import ContainerStore
 
-    db = Database(os.path.join(root, "index.db"))
-    try:
-        yield ContainerStore(root, db)
-    finally:
-        db.close()
+    with ContainerStore.opened(root) as store:
+        return [store.find(name) for name in names]
 
 
 def _process_of(container: Container | None, name: str) -> int:

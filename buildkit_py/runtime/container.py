@@ -112,6 +112,18 @@ class ContainerStore:
         self._db = db
         db.ensure(_DDL)
 
+    @classmethod
+    @contextmanager
+    def opened(cls, root: str) -> Iterator[ContainerStore]:
+        """Before a fork, when SQLite must not be open: its file is opened for this alone."""
+        from buildkit_py.database import Database
+
+        db = Database(os.path.join(root, "index.db"))
+        try:
+            yield cls(root, db)
+        finally:
+            db.close()
+
     def new_id(self) -> str:
         return os.urandom(32).hex()
 

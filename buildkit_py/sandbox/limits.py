@@ -46,7 +46,7 @@ def apply(
     ``everywhere``: a group in every hierarchy, whatever is limited. ``name`` is the group's; one that is left
     of the same name is taken away. ``mode``: as of Identity. ``starter``: the process that starts the
     sandbox; an ordinary user's is moved into a group of its own where systemd gives one. This process isn't:
-    in the login's group it holds the session open, with which the user's systemd would end.
+    in the login's group it holds the login open, with which the user's systemd would end.
     Raises SandboxError, and with ``--strict`` PybuildError for what can't be limited.
     """
     if not limits.controlled and not everywhere:
