@@ -21,6 +21,7 @@ _FOLDER = "pybuild"
 _OURS = "pybuild-self"
 """Where the processes of a group go that gets groups below it: it may not have both."""
 _ROUNDS = 10
+"""How often to look again for processes that were forked while a group was emptied."""
 PERIOD = 100_000
 """Microseconds in which a processor's time is shared out."""
 
