@@ -12,9 +12,9 @@ import time
 from _thread import RLock  # what threading.RLock is, without importing threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from buildkit_py.errors import StoreError
+from buildkit_py.typed import Any
 
 SCHEMA_VERSION = 1
 _TIMEOUT = 60

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, NewType
+
+from buildkit_py.typed import Any, NewType
 
 Digest = NewType("Digest", str)
 """Of a blob, a manifest, a config, a graph node or a cache key."""

@@ -4,11 +4,10 @@ The fields mirror docker's options. The command line only translates and checks 
 refuses by name what it can't do.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
-
-from typing import Literal
+# Annotations are not postponed here: runtime.config.decode reads them.
 
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Literal
 
 Pairs = tuple[tuple[str, str], ...]
 Ulimits = tuple[tuple[str, int, int], ...]

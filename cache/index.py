@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from buildkit_py.database import Database
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.solver.types import Key
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS results (

@@ -22,7 +22,6 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from buildkit_py.cache.hashing import FIELDS, VERSION, Preimage
 from buildkit_py.database import Database
@@ -31,6 +30,7 @@ from buildkit_py.errors import PybuildError
 from buildkit_py.llb.secrecy import shown_value
 from buildkit_py.solver.types import Key
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS inputs (

@@ -8,11 +8,11 @@ secrets, proxy variables, cache mounts' content) is never put into a record.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from buildkit_py.digest import Digest, of_record
 from buildkit_py.llb.ops import Exec, File, ImageSource, Merge, Mount
 from buildkit_py.solver.types import Key
+from buildkit_py.typed import Any
 
 VERSION = 2
 """Part of every record: raise it when the meaning of a field or the work of an op changes."""

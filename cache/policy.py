@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from buildkit_py.cache.eviction import KINDS, Rule
 from buildkit_py.errors import UsageError
 from buildkit_py.paths import config_dirs
 from buildkit_py.quantities import seconds, size
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 FILE = "gc.toml"
 INTERVAL = 600

@@ -24,7 +24,6 @@ cache.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from buildkit_py import digest as digests
 from buildkit_py.digest import DiffID, Digest
@@ -32,6 +31,7 @@ from buildkit_py.image import assemble
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.oci import media
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 VERSION = 1
 CONFIG_TYPE = "application/vnd.buildkit-py.cache.v1+json"

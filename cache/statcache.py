@@ -18,11 +18,11 @@ import marshal
 import os
 import sys
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
-from typing import Any
 
 import xxhash
 
 from buildkit_py.digest import Digest, is_valid
+from buildkit_py.typed import Any
 
 _MAGIC = b"pybuild context 1 %d.%d.%d\n" % (*sys.version_info[:2], marshal.version)
 _MAX_MEMO = 64

@@ -7,9 +7,9 @@ gzip (RFC 1952, any number of members; by ISA-L, three to five times as fast as 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import IO, Any, Literal, Protocol, cast
 
 from buildkit_py.errors import ImageError
+from buildkit_py.typed import IO, Any, Literal, Protocol, cast
 
 Compression = Literal["none", "gzip", "bzip2", "xz", "zstd"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import limits, values
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.request import BuildRequest, BuildResult, CacheSpec, Output, SecretSpec, SshSpec
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.errors import StepError

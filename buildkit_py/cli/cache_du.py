@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import cache_ls, report, sizes, template
 from buildkit_py.cli.command import Args, Command, flag, option
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.digest import Digest

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import stat
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cli import sizes, template
 from buildkit_py.cli.cache_ls import shown
 from buildkit_py.cli.command import Args, Argument, Command, option
 from buildkit_py.progress.text import clean
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine.inspect_key import Inspected

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import report, sizes, template
 from buildkit_py.cli.cache_prune import filtered
 from buildkit_py.cli.command import Args, Command, flag, option
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.cache.eviction import Item

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from buildkit_py.cli import report, sizes, values
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.cli.prune import confirmed, show_space
 from buildkit_py.errors import UsageError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.cache.eviction import Rule

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cli import build
 from buildkit_py.cli.command import Args, Argument, Command
 from buildkit_py.progress.text import clean, duration
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.history.record import Step

@@ -5,7 +5,7 @@ into click commands for everything else (help, mistakes, completion). click take
 half of what a whole `pybuild run` may take, so a correct command line never loads it.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 

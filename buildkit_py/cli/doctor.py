@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli.command import Args, Command, option
 from buildkit_py.cli.excerpt import Style
 from buildkit_py.progress.display import colour_wanted
 from buildkit_py.progress.text import clean
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.linux.probe import Finding

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import report
 from buildkit_py.errors import NotFoundError, PybuildError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cli import listing, template, values
 from buildkit_py.cli.command import Args, Command, option
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.runtime.events import Event

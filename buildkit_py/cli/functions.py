@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from buildkit_py.errors import UsageError
+from buildkit_py.typed import Any
 
 MAPS = frozenset(
     (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli.command import Args, Argument, Command
 from buildkit_py.cli.history_inspect import BUILD
 from buildkit_py.errors import NotFoundError
 from buildkit_py.progress.text import LogLines, clean
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.history.record import Build, Step

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import report, sizes, template, values
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.errors import UsageError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Any
 
 from buildkit_py import __version__
 from buildkit_py.cli import sizes, template
 from buildkit_py.cli.command import Args, Command, option
+from buildkit_py.typed import Any
 
 LINES = {
     "Containers": "Containers",

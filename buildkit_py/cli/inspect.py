@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from buildkit_py.cli import details, sizes
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.cli.images import familiar
 from buildkit_py.errors import NotFoundError
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

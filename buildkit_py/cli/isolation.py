@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from buildkit_py.cli import values
 from buildkit_py.cli.command import Args, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.request import Isolation
+from buildkit_py.typed import Any
 
 _NAMESPACES = {
     "pid": ("", "private", "host"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from buildkit_py.cli import report, template
 from buildkit_py.errors import UsageError
+from buildkit_py.typed import Any
 
 
 def show(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.errors import PybuildError, RegistryError, UsageError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.registry.credentials import Credential

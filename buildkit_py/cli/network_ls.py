@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import report, sizes, template
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.network.store import Network

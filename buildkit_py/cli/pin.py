@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.progress.text import clean
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine.pin import Pinned

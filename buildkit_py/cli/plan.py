@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import build, sizes
 from buildkit_py.cli.command import Args, Command
 from buildkit_py.progress.text import clean, duration
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine.plan import Plan, PlannedStep

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import listing, sizes, values
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine.prune import Pruned, PruneRequest

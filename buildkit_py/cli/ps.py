@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cli import listing, sizes, values
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.network import description as networks
 from buildkit_py.network import record
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable

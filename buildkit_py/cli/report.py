@@ -20,7 +20,6 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
 from buildkit_py.cli import excerpt
 from buildkit_py.cli.excerpt import Style
@@ -28,6 +27,7 @@ from buildkit_py.errors import ContainerError, DockerfileError, PybuildError, St
 from buildkit_py.progress.display import colour_wanted
 from buildkit_py.progress.text import clean
 from buildkit_py.request import BuildWarning
+from buildkit_py.typed import TextIO
 
 EXCERPT = 3
 """Source lines shown under a warning of a build."""

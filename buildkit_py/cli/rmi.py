@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from buildkit_py.cli import report
 from buildkit_py.cli.command import Args, Argument, Command, flag
 from buildkit_py.cli.images import familiar
 from buildkit_py.errors import NotFoundError, PybuildError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from buildkit_py.cli import listing, sizes
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

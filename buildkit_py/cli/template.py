@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from buildkit_py.cli import functions
 from buildkit_py.cli.functions import MAPS, MISSING, OPTIONAL, show
 from buildkit_py.errors import UsageError
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _ACTION = re.compile(r"\{\{(- )?((?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|/\*.*?\*/|[^\"`])*?)( -)?\}\}", re.DOTALL)
 _TOKEN = re.compile(

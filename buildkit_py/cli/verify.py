@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cli import build, fast
 from buildkit_py.cli.command import Args, Argument, Command, Option, flag
 from buildkit_py.progress.text import clean
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine.verify import Verified

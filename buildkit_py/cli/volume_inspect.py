@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from buildkit_py.cli import details, sizes
 from buildkit_py.cli.command import Args, Argument, Command, option
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.runtime.volumes import Volume

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, TextIO
 
 from buildkit_py.cli.command import Args, Command, option
 from buildkit_py.cli.history_inspect import BUILD
 from buildkit_py.progress.text import clean
+from buildkit_py.typed import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -21,10 +21,10 @@ import errno
 import os
 from collections.abc import Iterator
 from types import TracebackType
-from typing import BinaryIO
 
 from buildkit_py.digest import Digest, hasher, is_valid, of_bytes
 from buildkit_py.errors import NotFoundError, StoreError
+from buildkit_py.typed import BinaryIO
 
 VERIFIED_SIZE = 4 << 20
 """Blobs up to this size (bytes) are hashed when they are read whole: 2 ms at most."""

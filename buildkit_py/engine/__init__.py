@@ -10,10 +10,10 @@ import fcntl
 import os
 import sys
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from buildkit_py import paths
 from buildkit_py.errors import SandboxError, StoreError, UsageError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

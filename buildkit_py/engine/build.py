@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import Digest, of_bytes
 from buildkit_py.engine.contexts import BuildFiles, Locals
@@ -23,6 +22,7 @@ from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, Network
 from buildkit_py.solver.solve import solve
 from buildkit_py.solver.types import Key, Result
 from buildkit_py.source.inline import InlineTree
+from buildkit_py.typed import TYPE_CHECKING, Any
 from buildkit_py.worker.context import BuildContext, Secret
 from buildkit_py.worker.worker import Worker
 

@@ -12,7 +12,6 @@ import fcntl
 import os
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from buildkit_py.cache import shared, sharedread
 from buildkit_py.cache.backends.options import Options
@@ -34,6 +33,7 @@ from buildkit_py.progress.events import Emit, WarningEvent
 from buildkit_py.solver.types import Key
 from buildkit_py.source.image import Layer
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 from buildkit_py.worker import caches
 
 if TYPE_CHECKING:

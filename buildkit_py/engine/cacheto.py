@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cache import shared
 from buildkit_py.cache.backends import Backend, UnavailableError, Write, open_backend
@@ -28,6 +27,7 @@ from buildkit_py.progress.events import Emit, StatusEvent, WarningEvent
 from buildkit_py.registry.parallel import all_of
 from buildkit_py.source.image import chain_ids
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.engine.build import Resolver, convert_options
 from buildkit_py.engine.contexts import BuildFiles
@@ -17,6 +16,7 @@ from buildkit_py.frontends.dockerfile import convert, outline
 from buildkit_py.llb.result import Warning
 from buildkit_py.progress.events import Emit
 from buildkit_py.request import BuildRequest, BuildResult, BuildWarning
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from buildkit_py.engine import containers
 from buildkit_py.engine.create import root_tree
 from buildkit_py.runtime.container import Container
 from buildkit_py.snapshot import overlay
 from buildkit_py.snapshot.tree import Entry, Tree
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import DiffID, Digest, SnapshotID
 from buildkit_py.engine import containers
@@ -18,6 +17,7 @@ from buildkit_py.layer.diff import write_layer
 from buildkit_py.oci.platform import parse as parse_platform
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.engine.client import Client
 from buildkit_py.engine.create import make, plan, spec
@@ -21,6 +20,7 @@ from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container, ContainerStore, RunningError, lost
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.removal import remove_tree
+from buildkit_py.typed import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import _socket

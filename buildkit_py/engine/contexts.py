@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from buildkit_py import textfile
 from buildkit_py.errors import DockerfileError, UsageError
@@ -19,6 +18,7 @@ from buildkit_py.progress.events import ignore as silent
 from buildkit_py.request import BuildRequest
 from buildkit_py.textfile import MAX_SIZE
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 from buildkit_py.worker.context import LocalContext
 
 if TYPE_CHECKING:

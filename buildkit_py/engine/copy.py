@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
 
 from buildkit_py.archive import member, transfer
 from buildkit_py.archive.transfer import Source
@@ -22,6 +21,7 @@ from buildkit_py.errors import PybuildError
 from buildkit_py.runtime import control, recorded
 from buildkit_py.runtime.container import Container, RunningError
 from buildkit_py.sandbox.tool import fitted
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from buildkit_py.engine.networking import check, kind_of
 from buildkit_py.errors import NotFoundError, UsageError
@@ -22,6 +21,7 @@ from buildkit_py.runtime.process import arguments, container_spec
 from buildkit_py.runtime.volumes import image_volumes, named
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 from buildkit_py.snapshot.layertree import LayerTree
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

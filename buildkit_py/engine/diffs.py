@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import DiffID, Digest, SnapshotID
 from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.ops import Exec, File, Merge
 from buildkit_py.progress.events import Emit, StatusEvent
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import threading

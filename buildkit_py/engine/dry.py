@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
 
 from buildkit_py.cache.inputs import FileState, KeyInputs
 from buildkit_py.content.store import ContentStore
@@ -20,6 +19,7 @@ from buildkit_py.engine import Engine
 from buildkit_py.snapshot.layertree import LayerTree
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.store import SnapshotStore
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from buildkit_py.engine import containers
 from buildkit_py.engine.client import Client
 from buildkit_py.engine.create import root_tree
@@ -16,6 +14,7 @@ from buildkit_py.runtime.isolation import own_ids
 from buildkit_py.runtime.process import environment
 from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

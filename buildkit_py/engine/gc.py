@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from buildkit_py.progress.events import Emit, LogEvent, StatusEvent, VertexEvent
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.cache.eviction import Rule

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import ChainID, Digest, chain_id, of_bytes
 from buildkit_py.errors import UsageError
 from buildkit_py.image.store import Image
 from buildkit_py.llb.result import ResolvedImage
 from buildkit_py.progress.events import Emit, VertexEvent
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

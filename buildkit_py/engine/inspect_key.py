@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from buildkit_py.cache.eviction import Item
 from buildkit_py.cache.inputs import FileState, Inputs, contents_of
 from buildkit_py.errors import NotFoundError, UsageError
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from buildkit_py import digest as digests
 from buildkit_py.cache.eviction import Item, Layout
 from buildkit_py.digest import ChainID, Digest, SnapshotID
 from buildkit_py.snapshot.usage import measure
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.cache.index import Record

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from buildkit_py.snapshot.removal import remove_tree
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

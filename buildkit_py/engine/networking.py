@@ -11,13 +11,13 @@ from __future__ import annotations
 import _socket
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
 
 from buildkit_py.errors import NetworkError, NotFoundError, PybuildError, UsageError
 from buildkit_py.network import private, record, told
 from buildkit_py.network.resolv import given_resolv_text, hosts_text, names_resolv, resolv_text
 from buildkit_py.request import NetworkSpec
 from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.typed import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.engine.networking import (
     BRIDGED,
@@ -18,6 +17,7 @@ from buildkit_py.network import client, record
 from buildkit_py.network.record import Endpoint, State
 from buildkit_py.network.store import BRIDGE, Network
 from buildkit_py.request import NetworkSpec
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from buildkit_py.errors import DockerfileError, PybuildError
 from buildkit_py.frontends.dockerfile import pins
@@ -12,6 +11,7 @@ from buildkit_py.frontends.dockerfile.parser import read
 from buildkit_py.frontends.dockerfile.pins import Place, Skipped
 from buildkit_py.image import reference
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from buildkit_py.digest import Digest
 from buildkit_py.engine.build import Build, refuse
@@ -23,6 +22,8 @@ from buildkit_py.progress.events import Emit
 from buildkit_py.request import BuildRequest
 from buildkit_py.solver.rehearse import UNKNOWN, Foreseen, Verdict, rehearse
 from buildkit_py.solver.types import Hit, Key
+from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Any
 from buildkit_py.worker.context import BuildContext, LocalContext, Promised
 from buildkit_py.worker.worker import Worker
 

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
 
 from buildkit_py import digest as digests
 from buildkit_py.cache.eviction import KINDS, Item, Rule, choose
@@ -22,6 +21,7 @@ from buildkit_py.engine.inventory import inventory, remove
 from buildkit_py.engine.leftovers import remove_leftovers
 from buildkit_py.errors import PybuildError
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

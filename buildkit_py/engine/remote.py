@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from buildkit_py.archive import compression
 from buildkit_py.engine.contexts import NAMES, Main, Services, is_remote
@@ -18,6 +17,7 @@ from buildkit_py.llb.address import shown
 from buildkit_py.llb.ops import GitSource, HttpSource
 from buildkit_py.progress.events import VertexEvent
 from buildkit_py.textfile import MAX_SIZE
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import TracebackType

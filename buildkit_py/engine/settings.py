@@ -7,9 +7,9 @@ become build arguments in both spellings. Proxy variables of the caller's enviro
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from buildkit_py.errors import UsageError
+from buildkit_py.typed import Any
 
 _NAMES = {
     "httpProxy": "HTTP_PROXY",

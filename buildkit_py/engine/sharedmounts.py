@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import time
-from typing import TYPE_CHECKING
 
 import xxhash
 
@@ -33,6 +32,7 @@ from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.source.image import PREFERENCE
+from buildkit_py.typed import TYPE_CHECKING
 from buildkit_py.worker import caches
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cache.backends import (
     Backend,
@@ -35,6 +34,7 @@ from buildkit_py.progress.events import Emit, Event, StatusEvent, VertexEvent, W
 from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, CacheSpec, Output
 from buildkit_py.solver.types import Key
 from buildkit_py.source.image import Layer, chain_ids
+from buildkit_py.typed import TYPE_CHECKING, Any
 from buildkit_py.worker.context import BuildContext, Promised
 from buildkit_py.worker.handler import step_name
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
 
 from buildkit_py.cache.inputs import HIDDEN
 from buildkit_py.digest import Digest, SnapshotID
@@ -14,6 +13,7 @@ from buildkit_py.oci import defaults
 from buildkit_py.runtime import console
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.passwd import resolve_user
+from buildkit_py.typed import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

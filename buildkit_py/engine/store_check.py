@@ -8,7 +8,6 @@ with a layer can't be mended: it is named.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from buildkit_py import digest as digests
 from buildkit_py.digest import ChainID, DiffID, Digest, SnapshotID
@@ -17,6 +16,7 @@ from buildkit_py.engine.leftovers import leftovers
 from buildkit_py.errors import PybuildError
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

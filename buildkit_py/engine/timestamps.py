@@ -7,13 +7,13 @@ as a snapshot, once: the index keeps it under the old one and the time.
 from __future__ import annotations
 
 import tempfile
-from typing import TYPE_CHECKING
 
 from buildkit_py.cache import keys
 from buildkit_py.digest import DiffID, Digest, SnapshotID
 from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.ops import File, ImageSource
 from buildkit_py.progress.events import Emit
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from buildkit_py.errors import PybuildError, UsageError
 from buildkit_py.linux import cgroups
 from buildkit_py.request import Limits
 from buildkit_py.runtime import config as configs
 from buildkit_py.runtime import events
 from buildkit_py.runtime.container import Container
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine

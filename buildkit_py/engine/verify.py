@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.database import Database
 from buildkit_py.digest import Digest, SnapshotID
@@ -23,6 +22,7 @@ from buildkit_py.progress.events import Emit
 from buildkit_py.request import BuildRequest
 from buildkit_py.snapshot.compare import Difference, differences
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.worker.context import BuildContext

@@ -6,11 +6,10 @@ EXPORTERS. It is imported when it is asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
-
 from buildkit_py.digest import SnapshotID
 from buildkit_py.progress.events import Emit
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from buildkit_py.content.store import ContentStore

@@ -3,12 +3,11 @@ as ``docker save`` writes it since version 25."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from buildkit_py.errors import UsageError
 from buildkit_py.exporter import Product, Stores, oci
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.progress.events import Emit
+from buildkit_py.typed import Any
 
 
 def export(

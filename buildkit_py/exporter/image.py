@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from buildkit_py.digest import Digest
 from buildkit_py.errors import UsageError
@@ -13,6 +12,7 @@ from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.image import reference
 from buildkit_py.image.store import Image, ImageStore
 from buildkit_py.progress.events import Emit
+from buildkit_py.typed import Any
 
 
 def store(

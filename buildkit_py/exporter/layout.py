@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from buildkit_py import digest as digests
 from buildkit_py.digest import Digest
@@ -18,6 +17,7 @@ from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.store import Image
 from buildkit_py.oci import documents, media
 from buildkit_py.oci.documents import DescriptorDict
+from buildkit_py.typed import Any
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 

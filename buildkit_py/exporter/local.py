@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Any
 
 from buildkit_py.errors import StoreError, UsageError
 from buildkit_py.exporter import Product, Stores
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.progress.events import Emit
 from buildkit_py.snapshot.tree import Entry, Tree
+from buildkit_py.typed import Any
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PERMISSIONS = 0o1777

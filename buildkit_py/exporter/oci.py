@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 from buildkit_py import digest as digests
 from buildkit_py.exporter import Product, Stores, output
@@ -13,6 +12,7 @@ from buildkit_py.exporter.sinks import FolderSink, Sink, TarSink
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.image.store import Image
 from buildkit_py.progress.events import Emit
+from buildkit_py.typed import Any
 
 
 def export(

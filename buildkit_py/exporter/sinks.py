@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from buildkit_py import digest as digests
 from buildkit_py.archive import tar
 from buildkit_py.archive.member import DIRECTORY, Member
 from buildkit_py.errors import UsageError
 from buildkit_py.image.assemble import LayerBlob
+from buildkit_py.typed import Any, Protocol
 
 Fill = Callable[[Callable[[bytes], object]], LayerBlob]
 """Writes a blob to what it is given; tells its digest and size."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
 
 from buildkit_py.archive import member as kinds
 from buildkit_py.archive.member import DIRECTORY, Member
@@ -14,6 +13,7 @@ from buildkit_py.exporter import Product, Stores, output
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.progress.events import Emit
 from buildkit_py.snapshot.tree import Entry, Tree
+from buildkit_py.typed import Any
 
 
 def export(

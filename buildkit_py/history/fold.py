@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 from buildkit_py.progress.events import CANCELED
+from buildkit_py.typed import Any
 
 Document = dict[str, Any]
 

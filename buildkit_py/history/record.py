@@ -6,9 +6,9 @@ It holds no value of a secret, and of variables whose name looks like one's only
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 
 class Step(NamedTuple):

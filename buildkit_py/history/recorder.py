@@ -19,7 +19,6 @@ import sqlite3
 import time
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 from buildkit_py.digest import Digest, of_bytes
 from buildkit_py.history.fold import Fold
@@ -30,6 +29,7 @@ from buildkit_py.llb.ops import ImageSource
 from buildkit_py.progress.events import Emit, Event, LogEvent, VertexEvent
 from buildkit_py.request import BuildRequest, BuildResult, Pairs
 from buildkit_py.solver.types import Key, Result
+from buildkit_py.typed import Any
 
 _FAILURES = (OSError, sqlite3.Error, ValueError)
 

@@ -13,13 +13,13 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from html import escape
-from typing import NamedTuple
 
 from buildkit_py.history import chart
 from buildkit_py.history.record import Build, Step
 from buildkit_py.history.why import Explanation
 from buildkit_py.history.wording import lines
 from buildkit_py.progress.text import LogLines, clean, duration
+from buildkit_py.tuples import NamedTuple
 
 HEAD = 1 << 18
 TAIL = 1 << 21

@@ -11,10 +11,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.database import Database
 from buildkit_py.errors import NotFoundError, UsageError
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.history.record import Build, Step

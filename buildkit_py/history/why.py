@@ -10,12 +10,13 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
 
 from buildkit_py.cache.inputs import HIDDEN, FileState, Inputs, KeyInputs
 from buildkit_py.history.match import equal, matches
 from buildkit_py.history.record import Build, Step
 from buildkit_py.history.store import History
+from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 FAR = 50
 """Earlier builds that are looked at."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import stat
-from typing import Any
 
 from buildkit_py.cache.inputs import FileState
 from buildkit_py.history.why import FileChange, Reason, file_type
+from buildkit_py.typed import Any
 
 MOST_FILES = 20
 """Changed files that are named."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator
-from typing import Protocol
 
 from buildkit_py.archive import compression
 from buildkit_py.archive import member as kinds
@@ -19,6 +18,7 @@ from buildkit_py.content.store import ContentStore
 from buildkit_py.digest import Digest, hasher, is_valid
 from buildkit_py.errors import ImageError, NotFoundError, UsageError
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Protocol
 
 MAX_FILES = 100_000
 _MAX_DOCUMENT = 4 << 20

@@ -7,13 +7,13 @@ but the image. Canonical bytes also never differ between two versions of Python.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from buildkit_py import digest as digests
 from buildkit_py.digest import DiffID, Digest
 from buildkit_py.oci import media
 from buildkit_py.oci.documents import DescriptorDict
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 
 class LayerBlob(NamedTuple):

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
 
 from buildkit_py.content.store import ContentStore
 from buildkit_py.database import Database
@@ -32,6 +31,7 @@ from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.reference import Reference
 from buildkit_py.oci import documents, media, platform
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any, Literal
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS images (

@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from types import TracebackType
-from typing import Any, Protocol
+
+from buildkit_py.typed import Any, Protocol
 
 CHUNK = 1 << 20
 _DEPTH = 6

@@ -14,7 +14,6 @@ import os
 import stat
 from contextlib import suppress
 from hashlib import sha256
-from typing import Protocol
 
 from buildkit_py.archive import member as kinds
 from buildkit_py.archive.member import Member
@@ -30,6 +29,7 @@ from buildkit_py.snapshot.overlay import OPAQUE, is_whiteout
 from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.snapshot.tree import Entry, Tree
+from buildkit_py.typed import Protocol
 
 WHITEOUT_PREFIX = ".wh."
 OPAQUE_MARK = ".wh..wh..opq"

@@ -12,12 +12,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, Literal, Protocol, cast
 
 from buildkit_py.archive.compression import Readable, decompressed, detect, peek
 from buildkit_py.digest import DiffID, Digest
 from buildkit_py.errors import ImageError, UsageError
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any, Literal, Protocol, cast
 
 Method = Literal["none", "gzip", "zstd"]
 COMPRESSION: dict[str, Method] = {"gzip": "gzip", "zstd": "zstd", "uncompressed": "none", "none": "none"}

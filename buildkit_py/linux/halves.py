@@ -15,9 +15,9 @@ import marshal
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from buildkit_py import errors
+from buildkit_py.typed import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from types import ModuleType

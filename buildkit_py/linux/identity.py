@@ -11,9 +11,8 @@ The contract of this module (used by the engine, the store and the sandbox):
 
 from __future__ import annotations
 
-from typing import Literal
-
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Literal
 
 
 class IdRange(NamedTuple):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import Any
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import hints
+from buildkit_py.typed import Any
 
 _LIBRARY = "libnftables.so.1"
 _JSON = 1 << 4

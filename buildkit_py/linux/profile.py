@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from buildkit_py.errors import UsageError
 from buildkit_py.linux import caps, seccomp
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _ACTIONS = {
     "SCMP_ACT_ALLOW": 0x7FFF0000,

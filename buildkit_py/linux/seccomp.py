@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from buildkit_py.linux import caps
 from buildkit_py.linux import syscall_names as tables
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.linux.profile import Profile

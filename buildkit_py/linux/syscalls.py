@@ -14,10 +14,10 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from typing import NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import hints
+from buildkit_py.typed import NoReturn
 
 _MACHINE = os.uname().machine
 # (x86_64, aarch64). From 424 on all architectures share the numbers.

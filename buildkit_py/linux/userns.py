@@ -8,13 +8,13 @@ and newgidmap; without those, one that maps the user alone. See user_namespaces(
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import hints
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.linux.identity import Identity, IdRange
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Literal
 
 _WHOLE = 1 << 32
 _MAX_EXTENTS = 340

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from buildkit_py.digest import Digest, of_record
 from buildkit_py.llb.ops import Op
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import networkx

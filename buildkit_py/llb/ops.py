@@ -5,11 +5,10 @@ limits live in Meta (buildkit_py.llb.graph), so that they never enter a digest. 
 inputs by index into the node's ``inputs``.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
-
-from typing import Literal
+from __future__ import annotations
 
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Literal
 
 
 class ImageSource(NamedTuple):

@@ -1,12 +1,11 @@
 """What a frontend hands to the engine, and what it may ask of it."""
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
-
-from typing import Any, Protocol
+from __future__ import annotations
 
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Graph
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any, Protocol
 
 
 class Warning(NamedTuple):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from buildkit_py.llb.address import public
+from buildkit_py.typed import Any
 
 _SECRET = frozenset(
     ("apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token")

@@ -3,7 +3,7 @@
 Light, for the command itself goes on: what is heavy is loaded in the child.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 import _socket
 import os

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from buildkit_py.errors import NetworkError
+from buildkit_py.typed import Any
 
 
 class Place:

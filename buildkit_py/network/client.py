@@ -7,11 +7,11 @@ import json
 import os
 import socket
 import time
-from typing import Any
 
 from buildkit_py.errors import NetworkError
 from buildkit_py.linux import locks
 from buildkit_py.network import ahead
+from buildkit_py.typed import Any
 
 Json = dict[str, Any]
 PACKET = 128 << 10

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from buildkit_py.network.record import Endpoint, State
+from buildkit_py.typed import Any
 
 
 def ports_text(state: State | None) -> str:

@@ -6,7 +6,7 @@ by iptables-restore(8). Without both nothing passes at all: containers reach eac
 no further.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 from collections.abc import Sequence
 

@@ -22,13 +22,13 @@ import select
 import struct
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import forked
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.network.lease import Lease
 from buildkit_py.network.ports import Listener
+from buildkit_py.typed import Any, NoReturn
 
 _CHUNK = 1 << 20
 _ROUNDS = 16

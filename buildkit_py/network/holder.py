@@ -33,7 +33,6 @@ import os
 import select
 import socket
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
 
 from buildkit_py.errors import NetworkError, PybuildError
 from buildkit_py.linux import forked
@@ -44,6 +43,7 @@ from buildkit_py.network.inside import Inside, within
 from buildkit_py.network.netlink import Netlink
 from buildkit_py.network.told import once
 from buildkit_py.network.uplink import Pair, Program
+from buildkit_py.typed import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 Json = dict[str, Any]

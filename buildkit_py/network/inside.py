@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.network import filter
 from buildkit_py.network.netlink import Netlink
+from buildkit_py.typed import Any, TypeVar
 
 T = TypeVar("T")
 

@@ -12,7 +12,8 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+
+from buildkit_py.typed import Any, Protocol
 
 ADDRESS = "127.0.0.11"
 _PORT = 53

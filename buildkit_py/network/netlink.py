@@ -14,10 +14,10 @@ import struct
 import sys
 from ipaddress import IPv4Network
 from types import ModuleType
-from typing import Any
 
 from buildkit_py.errors import NetworkError
 from buildkit_py.linux import syscalls as sc
+from buildkit_py.typed import Any
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR = 20

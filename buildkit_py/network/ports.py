@@ -4,7 +4,7 @@ The listening sockets are made by the process that starts the container, so that
 error at once; buildkit_py.network.forward carries what comes in.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 import _socket
 import errno

@@ -5,14 +5,14 @@ Replaced by rename. That of a container that ended keeps its networks, for its n
 addresses.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from buildkit_py.request import NetworkSpec
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _FILE = "network.json"
 

@@ -1,6 +1,6 @@
 """The IPv4 routes of the network namespace that this process is in (proc(5), /proc/net/route)."""
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 (buildkit_py.network.holder); what is kept is the name, the subnet and the labels.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 import builtins
 import ipaddress
@@ -10,12 +10,12 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from buildkit_py.database import Database
 from buildkit_py.errors import NetworkError, NotFoundError
 from buildkit_py.network import routes
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _DDL = """
 CREATE TABLE IF NOT EXISTS networks (

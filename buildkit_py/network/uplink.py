@@ -10,13 +10,13 @@ import signal
 import socket
 from collections.abc import Callable
 from ipaddress import IPv4Network
-from typing import Protocol
 
 from buildkit_py.errors import NetworkError, PybuildError
 from buildkit_py.linux import forwarding, nftables
 from buildkit_py.network import devices, filter, firewall, private, routes
 from buildkit_py.network.filter import HOST_DEVICES, UPLINK
 from buildkit_py.network.netlink import Netlink
+from buildkit_py.typed import Protocol
 
 _LINKS = IPv4Network("169.254.64.0/18")
 """Where the addresses of pairs are taken from, which nobody sees but the host and R."""

@@ -6,16 +6,10 @@ Images of our own making and documents that passed buildkit_py.oci.validate are 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
 
 from buildkit_py.oci import platform
 from buildkit_py.oci.platform import Platform
-
-if TYPE_CHECKING:
-    from typing import NotRequired, TypedDict
-else:
-    # What typing makes of these classes is for mypy; at run time they are dicts and need no checking.
-    NotRequired = TypedDict = dict
+from buildkit_py.typed import Any, NotRequired, TypedDict, cast
 
 
 class PlatformDict(TypedDict):

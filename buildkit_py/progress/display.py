@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Protocol, TextIO
 
 from buildkit_py.errors import UsageError
 from buildkit_py.progress.events import Event
+from buildkit_py.typed import Protocol, TextIO
 
 MODES = ("auto", "plain", "tty", "rawjson", "quiet")
 

@@ -4,7 +4,7 @@ The shape follows BuildKit's SolveStatus, whose JSON form ``--progress=rawjson``
 Times are seconds since the epoch (float).
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 from collections.abc import Callable
 

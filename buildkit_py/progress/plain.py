@@ -15,10 +15,10 @@ import os
 import time
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
 
 from buildkit_py.progress.events import CANCELED, Event, LogEvent, StatusEvent, VertexEvent, WarningEvent
 from buildkit_py.progress.text import LogLines, clean, duration, offset, size
+from buildkit_py.typed import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from buildkit_py.progress.ticker import Ticker

@@ -11,9 +11,9 @@ import threading
 import time
 from binascii import b2a_base64
 from collections.abc import Callable
-from typing import TextIO
 
 from buildkit_py.progress.events import Event, LogEvent, StatusEvent, VertexEvent, WarningEvent
+from buildkit_py.typed import TextIO
 
 Fields = dict[str, object]
 

@@ -15,11 +15,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
 
 from buildkit_py.progress.display import colour_wanted
 from buildkit_py.progress.events import Event
 from buildkit_py.progress.frame import Board, columns, paint
+from buildkit_py.typed import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from buildkit_py.progress.ticker import Ticker

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from buildkit_py.errors import NotFoundError, RegistryError
 from buildkit_py.registry.transport import TransientError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import httpx

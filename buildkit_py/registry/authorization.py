@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from buildkit_py.errors import RegistryError
 from buildkit_py.registry import answers, challenge, transport
 from buildkit_py.registry.credentials import Credential, Credentials
 from buildkit_py.registry.settings import is_loopback
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import httpx

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from buildkit_py import paths
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _HUB = ("https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io")
 _HELPER_SECONDS = 30.0

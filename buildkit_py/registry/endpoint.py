@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
 
 from buildkit_py.errors import RegistryError
 from buildkit_py.registry import answers, transport
@@ -24,6 +23,7 @@ from buildkit_py.registry.credentials import Credentials
 from buildkit_py.registry.settings import HostSettings, is_loopback
 from buildkit_py.registry.transport import NotSpokenError, TransientError
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import httpx

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from buildkit_py.errors import RegistryError
 from buildkit_py.registry.credentials import (
@@ -22,6 +21,7 @@ from buildkit_py.registry.credentials import (
     names_of,
     plain,
 )
+from buildkit_py.typed import Any
 
 
 class Given(Credentials):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+
+from buildkit_py.typed import TypeVar
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")

@@ -27,11 +27,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from buildkit_py import paths
 from buildkit_py.errors import UsageError
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _FILE = "registries.toml"
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?\Z")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING
 
 from buildkit_py import __version__
 from buildkit_py.errors import RegistryError, UsageError
 from buildkit_py.registry.settings import HostSettings
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl

@@ -6,11 +6,11 @@ import _socket
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.runtime import control
 from buildkit_py.runtime.loop import Loop
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.runtime.execution import Execution

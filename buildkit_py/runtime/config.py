@@ -5,16 +5,16 @@ buildkit_py.request as JSON objects, so a newer pybuild reads what an older one 
 know is left out, what is missing has its default.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+# Annotations are not postponed here: runtime.config.decode reads them.
 
 import json
 import os
-from typing import Any
 
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import NotFoundError
 from buildkit_py.request import MountSpec, RunRequest
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 FILE = "config.json"
 

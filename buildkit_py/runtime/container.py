@@ -23,7 +23,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
 
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import NotFoundError, PybuildError
@@ -35,6 +34,7 @@ from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.state import State
 from buildkit_py.snapshot.removal import remove_tree
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.database import Database

@@ -12,9 +12,9 @@ import _socket
 import array
 import json
 import os
-from typing import Any
 
 from buildkit_py.errors import PybuildError
+from buildkit_py.typed import Any
 
 Message = dict[str, Any]
 Connection = _socket.socket

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from buildkit_py.network import description as networks
 from buildkit_py.network import record
 from buildkit_py.request import MountSpec
@@ -14,6 +12,7 @@ from buildkit_py.runtime.hostconfig import host_config
 from buildkit_py.runtime.log import FILE, stamp
 from buildkit_py.runtime.process import environment
 from buildkit_py.runtime.state import State
+from buildkit_py.typed import Any
 
 _NEVER = "0001-01-01T00:00:00Z"
 _NANO = 10**9

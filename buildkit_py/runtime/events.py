@@ -12,10 +12,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import IO, Any
 
 from buildkit_py.runtime.config import Config
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import IO, Any
 
 FILE = "events"
 OLD = "events.old"

@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.linux import forked
@@ -19,6 +18,7 @@ from buildkit_py.runtime import control
 from buildkit_py.sandbox import wire
 from buildkit_py.sandbox.launcher import Launcher
 from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.typed import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from buildkit_py.runtime.hooks import Hooks

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.runtime.config import Config
@@ -13,6 +12,7 @@ from buildkit_py.runtime.loop import Loop
 from buildkit_py.runtime.state import State
 from buildkit_py.sandbox.launcher import Running
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 LONGEST = 4096
 """Bytes that are kept of what a check says."""

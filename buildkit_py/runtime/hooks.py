@@ -6,10 +6,10 @@ The implementation is the engine's (buildkit_py.engine.resources).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 from buildkit_py.runtime.config import Config
 from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.typed import Protocol
 
 
 class Hooks(Protocol):

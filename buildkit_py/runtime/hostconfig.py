@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from buildkit_py.request import Isolation, Limits, LogSpec, MountSpec, Networking
 from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.restart import parse
 from buildkit_py.sandbox import layout
+from buildkit_py.typed import Any
 
 _HUNDREDTH = 10**7
 """Docker counts processors in billionths; so it rounds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
 
 from buildkit_py.errors import PybuildError, UsageError
 from buildkit_py.linux import caps
@@ -13,6 +12,7 @@ from buildkit_py.request import Isolation
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 from buildkit_py.snapshot.passwd import find_group
 from buildkit_py.snapshot.tree import Tree
+from buildkit_py.typed import Any
 
 _DEVICE = stat.S_IFCHR, stat.S_IFBLK
 _IPC_SYSCTLS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.linux.identity import Identity
@@ -14,6 +13,7 @@ from buildkit_py.runtime.isolation import isolated
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
 from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.snapshot.tree import Tree
+from buildkit_py.typed import Any
 
 
 def arguments(config: dict[str, Any], request: RunRequest) -> tuple[str, ...]:

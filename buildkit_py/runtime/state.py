@@ -11,9 +11,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from typing import Any
 
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _FILE = "state.json"
 _SIZE = 4096

@@ -31,7 +31,6 @@ import _socket
 import os
 import signal
 import time
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.errors import PybuildError, SandboxError
 from buildkit_py.linux.identity import Identity
@@ -47,6 +46,7 @@ from buildkit_py.sandbox import wire
 from buildkit_py.sandbox.launcher import Launcher, Running
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.snapshot.removal import remove_tree
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.runtime.execution import Execution

@@ -10,12 +10,12 @@ from __future__ import annotations
 import _socket
 import os
 import select
-from typing import NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.network import private
 from buildkit_py.sandbox import wire
 from buildkit_py.sandbox.owners import Recorder
+from buildkit_py.typed import NoReturn
 
 
 def main(conn: _socket.socket, link: _socket.socket, pidfd: int, joined: int = -1) -> NoReturn:

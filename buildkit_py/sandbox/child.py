@@ -10,7 +10,6 @@ import _socket
 import errno
 import os
 import signal
-from typing import NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import seccomp
@@ -19,6 +18,7 @@ from buildkit_py.network import devices
 from buildkit_py.sandbox import attendant, process, root, wire
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import NoReturn
 
 SETUP_FAILED = 125
 

@@ -16,12 +16,12 @@ import stat
 import struct
 import sys
 import termios
-from typing import NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.sandbox import child, process, wire
 from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.typed import NoReturn
 
 _KINDS = {
     "mnt": sc.CLONE_NEWNS,

@@ -11,7 +11,6 @@ import _thread
 import errno
 import os
 import signal
-from typing import Any
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import syscalls as sc
@@ -19,6 +18,7 @@ from buildkit_py.linux.identity import Identity
 from buildkit_py.linux.ownership import Owner, decode
 from buildkit_py.sandbox import layout, starter, stubs, wire
 from buildkit_py.sandbox.spec import SandboxSpec
+from buildkit_py.typed import Any
 
 Heard = tuple[wire.Message, list[int]]
 """A message and its descriptors."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
 
 from buildkit_py.linux import caps, profile, seccomp
 from buildkit_py.linux import syscall_names as tables
 from buildkit_py.sandbox import layout, process
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
+from buildkit_py.typed import Any
 
 VERSION = "1.0.2"
 INIT = "/dev/init"

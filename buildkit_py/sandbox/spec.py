@@ -4,12 +4,11 @@ A SandboxSpec is made by buildkit_py.worker (RUN) and buildkit_py.runtime (conta
 printed, compared and tested without any privilege.
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
-
-from typing import Literal
+from __future__ import annotations
 
 from buildkit_py.linux.caps import DEFAULT
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Literal
 
 
 class SandboxMount(NamedTuple):

@@ -19,12 +19,12 @@ import select
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
 
 from buildkit_py.errors import SandboxError
 from buildkit_py.linux import forked
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.sandbox import wire
+from buildkit_py.typed import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from buildkit_py.sandbox import child

@@ -10,9 +10,9 @@ import _socket
 import array
 import marshal
 import struct
-from typing import Any
 
 from buildkit_py.sandbox.spec import SandboxMount, SandboxSpec
+from buildkit_py.typed import Any
 
 _CHUNK = 64 << 10
 """A packet's size: well below the smallest default send buffer."""

@@ -12,10 +12,10 @@ import stat
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
 
 from buildkit_py.snapshot.tree import Entry, Tree
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Literal
 
 MADE_TIME_NS = 315_619_200_000_000_000
 """1980-01-02: the time of what the builder itself makes. A layer holds no clock, and zip no earlier time."""

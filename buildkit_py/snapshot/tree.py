@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from typing import Protocol
 
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Protocol
 
 
 class Entry(NamedTuple):

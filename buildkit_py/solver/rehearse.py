@@ -7,13 +7,13 @@ unless the content comes out as it was some time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
 
 from buildkit_py.digest import Digest, of_record
 from buildkit_py.llb.graph import Graph
 from buildkit_py.solver.schedule import FindContentKey, FindKey, Instruction, Load, Schedule
 from buildkit_py.solver.types import Key, Ops
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any, Final, Literal
 
 Verdict = Literal["cached", "run", "maybe"]
 UNKNOWN: Final = object()

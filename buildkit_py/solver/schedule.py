@@ -14,12 +14,12 @@ What nobody demands is neither hashed, loaded nor run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Node
 from buildkit_py.solver.types import Hit, Key, Result
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 
 class FindKey(NamedTuple):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
 
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Graph
 from buildkit_py.progress.events import CANCELED, Emit, VertexEvent
 from buildkit_py.solver.schedule import FindContentKey, FindKey, Instruction, Load, Run, Schedule
 from buildkit_py.solver.types import Hit, Ops, Result
+from buildkit_py.typed import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import threading

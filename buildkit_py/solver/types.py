@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Node
 from buildkit_py.progress.events import Emit
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any, Protocol
 
 Result = Any
 """What an op makes: a SnapshotID (None: the empty snapshot), or a Tree for a local source.

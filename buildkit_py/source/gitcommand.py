@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.linux.userns import find
 from buildkit_py.llb.address import shown
+from buildkit_py.tuples import NamedTuple
 
 PROTOCOLS = ("https", "http", "ssh", "git")
 _PASSED_ON = (

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from buildkit_py.content.store import ContentStore
@@ -28,6 +27,7 @@ from buildkit_py.errors import NotFoundError, PybuildError, RegistryError
 from buildkit_py.llb.address import shown
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import httpx

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
 
 from buildkit_py import digest as digests
 from buildkit_py.content.store import ContentStore
@@ -23,6 +22,7 @@ from buildkit_py.image.store import Image, ImageStore
 from buildkit_py.oci import documents, media, platform
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from buildkit_py.image.archive import BlobInPlace

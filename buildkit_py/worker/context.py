@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
 
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import PybuildError
@@ -14,6 +13,7 @@ from buildkit_py.progress.events import Emit
 from buildkit_py.request import Limits
 from buildkit_py.solver.types import Key, Result
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
 
 from buildkit_py.errors import StepError
 from buildkit_py.sandbox.spec import SandboxMount
+from buildkit_py.typed import Any
 
 FOLDERS = ("/etc/cdi", "/var/run/cdi")
 """The later ones come first."""

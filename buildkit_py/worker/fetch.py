@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from buildkit_py.digest import Digest
 from buildkit_py.errors import PybuildError
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import GitSource, HttpSource
 from buildkit_py.progress.events import Emit, VertexEvent
+from buildkit_py.typed import Any
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.worker import HANDLERS, placed
 

@@ -7,11 +7,11 @@ staged layer directory, without any mount.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from buildkit_py.cache.hashing import Preimage, content_bytes, content_digest
 from buildkit_py.digest import Digest
 from buildkit_py.llb.ops import Copy, File, Mkdir
+from buildkit_py.typed import TYPE_CHECKING
 from buildkit_py.worker.chmod import parse
 from buildkit_py.worker.selection import Selection, select
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from buildkit_py.cache import keys
 from buildkit_py.digest import Digest, of_record
@@ -11,6 +10,7 @@ from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Copy, File, Mkdir
 from buildkit_py.progress.events import Emit
 from buildkit_py.solver.types import Key, Result
+from buildkit_py.typed import Any
 from buildkit_py.worker.context import BuildContext, LocalContext
 from buildkit_py.worker.file import copy_content_key, run_file_op
 from buildkit_py.worker.handler import ContentHandler, Taken, step_name

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.cache import keys
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Node
 from buildkit_py.progress.events import Emit
 from buildkit_py.solver.types import Hit, Key, Result
+from buildkit_py.typed import TYPE_CHECKING, Any
 from buildkit_py.worker.context import BuildContext
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Protocol
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.linux.identity import Identity
@@ -12,6 +11,7 @@ from buildkit_py.linux.ownership import Owner
 from buildkit_py.snapshot.owners import Owners
 from buildkit_py.snapshot.passwd import find_group, find_user, numeric
 from buildkit_py.snapshot.tree import Tree
+from buildkit_py.typed import Protocol
 
 
 class Layer(Protocol):

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from buildkit_py.errors import PybuildError
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import re

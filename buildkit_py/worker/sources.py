@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from buildkit_py.cache import keys
 from buildkit_py.digest import Digest
@@ -13,6 +12,7 @@ from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import GitSource, HttpSource, ImageSource, InlineSource, LocalSource
 from buildkit_py.progress.events import Emit
 from buildkit_py.solver.types import Hit, Key, Result
+from buildkit_py.typed import TYPE_CHECKING
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.handler import Handler
 

@@ -15,7 +15,6 @@ import stat
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
 
 from buildkit_py.errors import PybuildError, StepError, UsageError
 from buildkit_py.linux.userns import find
@@ -23,6 +22,7 @@ from buildkit_py.llb.ops import Mount
 from buildkit_py.request import SshSpec
 from buildkit_py.sandbox.spec import SandboxMount
 from buildkit_py.source.temporary import TemporaryDirectory
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import subprocess

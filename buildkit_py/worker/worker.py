@@ -6,7 +6,6 @@ A new op is a new module with a Handler and one line in HANDLERS.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import DockerfileError, PybuildError, StepError
@@ -14,6 +13,7 @@ from buildkit_py.llb import ops
 from buildkit_py.llb.graph import Node
 from buildkit_py.progress.events import Emit
 from buildkit_py.solver.types import Hit, Key, Result
+from buildkit_py.typed import Any
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.exec import ExecHandler
 from buildkit_py.worker.fileop import FileHandler

@@ -8,13 +8,13 @@ and blobs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol, cast
 
 from buildkit_py.digest import Digest
 from buildkit_py.errors import ImageError, NotFoundError, UsageError
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.request import CacheSpec
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from buildkit_py.cache.shared import SharedIndex

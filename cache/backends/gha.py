@@ -21,7 +21,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from buildkit_py.cache import sharedread
@@ -34,6 +33,7 @@ from buildkit_py.oci.validate import MAX_DOCUMENT
 from buildkit_py.registry import transport
 from buildkit_py.registry.settings import HostSettings, is_loopback
 from buildkit_py.registry.transport import TransientError
+from buildkit_py.typed import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import httpx

@@ -17,7 +17,6 @@ import os
 import stat
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from buildkit_py import digest as digests
 from buildkit_py.cache import shared, sharedread
@@ -29,6 +28,7 @@ from buildkit_py.image import assemble
 from buildkit_py.image.archive import BlobInPlace
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.oci import media, validate
+from buildkit_py.typed import Any
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _CHUNK = 1 << 20

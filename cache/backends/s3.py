@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 from buildkit_py import digest as digests
@@ -24,6 +23,7 @@ from buildkit_py.errors import ImageError, NotFoundError, RegistryError, UsageEr
 from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.oci import validate
 from buildkit_py.registry.settings import is_loopback
+from buildkit_py.typed import Any
 
 _CHUNK = 1 << 20
 _TRIES = 4

@@ -3,7 +3,7 @@
 NamedTuples, because a class of them costs a fifth of a dataclass at import (docs/adr/0003).
 """
 
-# Annotations are not postponed here: typing would compile every one of them when it makes the tuples.
+from __future__ import annotations
 
 from buildkit_py.tuples import NamedTuple
 
@@ -37,7 +37,7 @@ class Instruction(NamedTuple):
     json: bool
     """The arguments were a JSON array."""
     heredocs: tuple[Heredoc, ...]
-    sub: "Instruction | None"
+    sub: Instruction | None
     """ONBUILD only: the instruction after it."""
     range: Range
     text: str

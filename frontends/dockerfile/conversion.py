@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from buildkit_py.digest import Digest
 from buildkit_py.errors import DockerfileError, ImageError, NotFoundError, RegistryError, UsageError
@@ -24,6 +23,7 @@ from buildkit_py.llb.graph import Graph, Meta
 from buildkit_py.llb.ops import GitSource, ImageSource, InlineSource, LocalSource
 from buildkit_py.llb.result import BuildTarget, ImageResolver, ResolvedImage
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import Any
 
 _MAX_HISTORY = 16 << 20
 """Characters. A short file can ask for gigabytes: EXPOSE 0-65535 and long variables, line after line."""

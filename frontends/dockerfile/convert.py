@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from buildkit_py.errors import DockerfileError, UsageError
 from buildkit_py.frontends.dockerfile import external, parser, platform, semantics
@@ -14,6 +13,7 @@ from buildkit_py.frontends.dockerfile.options import ConvertOptions
 from buildkit_py.frontends.dockerfile.platform import Platform
 from buildkit_py.llb.graph import Graph
 from buildkit_py.llb.result import FrontendResult, ImageResolver, Warning
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.outline import Outline

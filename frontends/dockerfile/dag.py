@@ -6,11 +6,10 @@ Dockerfile reference, "FROM", "COPY --from", "RUN --mount".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction, Stage
 from buildkit_py.frontends.dockerfile.semantics import stages
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import networkx

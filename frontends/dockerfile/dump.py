@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from buildkit_py import textfile
 from buildkit_py.errors import NotFoundError
 from buildkit_py.frontends.dockerfile import parser, semantics
 from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction
+from buildkit_py.typed import Any
 
 
 def dump(dockerfile: Dockerfile) -> bytes:

@@ -7,11 +7,11 @@ is silent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from buildkit_py.errors import DockerfileError
 from buildkit_py.frontends.dockerfile.words import SPACE
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.patterns import Segment

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from shlex import quote
-from typing import Any
 
 from dockerfile_parse import DockerfileParser
 from dockerfile_parse.parser import Args, Envs, Labels
@@ -20,6 +19,7 @@ from buildkit_py.frontends.dockerfile.ast import Dockerfile, Instruction
 from buildkit_py.frontends.dockerfile.lexer import Lexer
 from buildkit_py.frontends.dockerfile.parser import read
 from buildkit_py.frontends.dockerfile.words import split_first
+from buildkit_py.typed import Any
 
 _WRAPPERS = {"LABEL": Labels, "ENV": Envs, "ARG": Args}
 

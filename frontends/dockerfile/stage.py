@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-from typing import TYPE_CHECKING, Any
 
 from buildkit_py.digest import Digest
 from buildkit_py.errors import DockerfileError
@@ -13,6 +12,7 @@ from buildkit_py.frontends.dockerfile.ast import Instruction, Stage
 from buildkit_py.frontends.dockerfile.platform import Platform
 from buildkit_py.llb.graph import Meta
 from buildkit_py.llb.ops import InlineSource, Op
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.conversion import Conversion

@@ -6,11 +6,11 @@ Dockerfile reference, "Build checks". A new rule is a function of a Conversion a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from buildkit_py.frontends.dockerfile.checks import instructions, noted, settings, stages
 from buildkit_py.frontends.dockerfile.checks.finding import Finding
 from buildkit_py.llb.result import Warning
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.conversion import Conversion

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from buildkit_py.frontends.dockerfile import args
 from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.checks.finding import Finding
 from buildkit_py.frontends.dockerfile.words import split_first, split_quoted
 from buildkit_py.llb.secrecy import is_for_secrets
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.conversion import Conversion

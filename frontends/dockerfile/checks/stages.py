@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.frontends.dockerfile import args, expand, platform
 from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.checks.finding import Finding, near
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.conversion import Conversion

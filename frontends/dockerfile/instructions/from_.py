@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from buildkit_py.digest import Digest
 from buildkit_py.frontends.dockerfile import args, platform
 from buildkit_py.frontends.dockerfile.args import Scope
@@ -15,6 +13,7 @@ from buildkit_py.frontends.dockerfile.stage import STEPS, StageState
 from buildkit_py.llb.graph import Meta
 from buildkit_py.llb.ops import Copy, File
 from buildkit_py.oci import defaults
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.conversion import Conversion

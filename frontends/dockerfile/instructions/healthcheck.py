@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from buildkit_py.frontends.dockerfile import goduration
 from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.gotext import quoted_list, rune
 from buildkit_py.frontends.dockerfile.stage import StageState, flag
+from buildkit_py.typed import Any
 
 _DURATIONS = (
     ("interval", "Interval"),

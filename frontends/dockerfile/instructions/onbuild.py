@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from buildkit_py.errors import DockerfileError
 from buildkit_py.frontends.dockerfile import parser
 from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.stage import StageState
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.frontends.dockerfile.conversion import Conversion

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from buildkit_py.digest import Digest
 from buildkit_py.frontends.dockerfile.args import PROXY
 from buildkit_py.frontends.dockerfile.ast import Instruction
 from buildkit_py.frontends.dockerfile.stage import StageState, flag, flag_list
 from buildkit_py.frontends.dockerfile.words import heredoc_opener
 from buildkit_py.llb.ops import Exec, Mount
+from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from typing import Literal
