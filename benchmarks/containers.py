@@ -97,6 +97,48 @@ class Contender:
             raise RuntimeError(f"{len(failed)} of {count} failed: {failed[0].splitlines()[-1:]}")
         return took
 
+    def stop(self) -> None:
+        """End what it has running between the runs."""
+
+
+class Warm(Contender):
+    """A contender whose process is there already, with its modules loaded: see warm.py."""
+
+    def __init__(self, like: Contender, program: str) -> None:
+        super().__init__(f"{like.name}, modules loaded before", like._argv, user=like._user, env=like._env)
+        with open(program, "rb") as script:
+            python = script.readline().removeprefix(b"#!").split()[0].decode()
+        words = like._argv("")[1:]
+        self._process = subprocess.Popen(
+            [python, str(Path(__file__).with_name("warm.py")), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self._env,
+            text=True,
+        )
+
+    def _run(self, count: int) -> float:
+        assert self._process.stdin and self._process.stdout
+        begun = time.perf_counter()
+        print(count, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline().strip()
+        took = time.perf_counter() - begun
+        if answer != "ok":
+            raise RuntimeError(answer or "it has ended")
+        return took
+
+    def once(self, number: str) -> float:
+        return self._run(1)
+
+    def many(self, count: int) -> float:
+        return self._run(count)
+
+    def stop(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(timeout=PATIENCE)
+        self._process.stdout.close()
+
 
 def rootfs(work: Path) -> Path:
     """A root file system with a static busybox, world-readable; and ``rootfs.tar`` of it."""
@@ -312,6 +354,8 @@ def main() -> int:
         rootfs(work)
         program = shutil.which(arguments.pybuild) or arguments.pybuild
         add("pybuild", lambda: pybuild(program, work, "", "pybuild, root"))
+        if contenders:
+            add("pybuild, modules loaded before", lambda: Warm(contenders[0], program))
         add("pybuild", lambda: pybuild(program, work, arguments.user, "pybuild, rootless"))
         if arguments.single_user:
             add("pybuild", lambda: pybuild(program, work, arguments.single_user, "pybuild, rootless, one id"))
@@ -330,6 +374,8 @@ def main() -> int:
         for line in missing:
             print(f"\nnot here: {line}")
     finally:
+        for contender in contenders:
+            contender.stop()
         if docker is not None:
             docker.stop()
         with open("/proc/self/mountinfo") as f:

@@ -214,13 +214,15 @@ class Engine:
                 self._make_supervisors(self._entering.plan, supervisors)
 
     def _make_supervisors(self, identity: Identity, count: int) -> None:
-        from buildkit_py.sandbox.launcher import Launcher
+        # Loaded before the fork, while newuidmap works: the supervisor needs much of it, too, and the command
+        # writes to fewer pages that both have.
+        from buildkit_py.engine import containers as containers
+        from buildkit_py.runtime.front import Front
+        from buildkit_py.sandbox.launcher import base_stubs
 
+        base_stubs(self._stubs)
         for _ in range(count):
-            launcher = Launcher.start(identity, stubs_in=self._stubs, orphan=True)
-            from buildkit_py.runtime.front import Front
-
-            self._fronts.append(Front.fork(launcher, self._stubs, self._resources))
+            self._fronts.append(Front.fork(identity, self._stubs, self._resources))
 
     def _resources(self) -> Hooks:
         from buildkit_py.engine.resources import Resources

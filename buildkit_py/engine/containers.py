@@ -80,7 +80,13 @@ def due(engine: Engine) -> tuple[str, ...]:
 
     with ContainerStore.opened(engine.root) as store:
         found = store.list()
-    return tuple(c.name for c in reversed(found) if restart.due(c.config().request.restart, c.state()))
+    names = []
+    for container in reversed(found):
+        # One that is gone meanwhile is due no more.
+        with suppress(NotFoundError):
+            if restart.due(container.config().request.restart, container.state()):
+                names.append(container.name)
+    return tuple(names)
 
 
 def _start(

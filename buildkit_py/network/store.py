@@ -156,7 +156,9 @@ class NetworkStore:
         if len(found) != 1:
             raise NotFoundError(
                 f"no such network: {name}" if not found else f"{name} fits several networks",
-                hint=f"`pybuild network create {name}` makes it" if not found else "",
+                hint="`pybuild network ls` shows those that are there; `pybuild network create` makes more"
+                if not found
+                else "",
             )
         return found[0]
 

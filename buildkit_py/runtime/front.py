@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.linux import forked
+from buildkit_py.linux.identity import Identity
 from buildkit_py.runtime import control
 from buildkit_py.sandbox import wire
 from buildkit_py.sandbox.launcher import Launcher
@@ -31,15 +32,14 @@ class Front:
         self.conn = conn
 
     @classmethod
-    def fork(cls, launcher: Launcher, stubs: str, hooks: Callable[[], Hooks]) -> Front:
-        """Make a supervisor, which takes an orphan launcher over; while the process has one thread, and the
-        index is closed. ``hooks`` is called there; ``stubs`` is for another launcher (Launcher.start)."""
+    def fork(cls, identity: Identity, stubs: str, hooks: Callable[[], Hooks]) -> Front:
+        """Make a supervisor; while the process has one thread, and the index is closed. ``hooks`` is called
+        there; ``identity`` and ``stubs`` are for its launcher (Launcher.start)."""
         mine, theirs = control.pair()
         if os.fork() == 0:
             mine.close()
-            _main(theirs, launcher, stubs, hooks)
+            _main(theirs, identity, stubs, hooks)
         theirs.close()
-        launcher.close()
         return cls(mine)
 
     def start(
@@ -68,17 +68,29 @@ class Front:
         self.conn.close()
 
 
-def _main(conn: _socket.socket, launcher: Launcher, stubs: str, hooks: Callable[[], Hooks]) -> NoReturn:
+def _main(conn: _socket.socket, identity: Identity, stubs: str, hooks: Callable[[], Hooks]) -> NoReturn:
     try:
-        _settle(conn.fileno(), launcher.fileno())
-        from buildkit_py.runtime import supervisor
+        _settle(conn.fileno())
+        try:
+            launcher = Launcher.start(identity, stubs_in=stubs)
+        except PybuildError as e:
+            _refuse(conn, e)
+        else:
+            from buildkit_py.runtime import supervisor
 
-        supervisor.main(conn, launcher, stubs, hooks())
+            supervisor.main(conn, launcher, stubs, hooks())
     except BaseException:
         # There is nobody to tell any more.
         pass
     finally:
         os._exit(0)
+
+
+def _refuse(conn: _socket.socket, error: PybuildError) -> None:
+    """Answer the request for a start, which is on its way."""
+    if control.receive(conn)[0] is not None:
+        wire.receive_spec(conn)
+        control.send(conn, {"error": error.message, "hint": error.hint})
 
 
 def _settle(*kept: int) -> None:

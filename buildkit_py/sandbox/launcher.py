@@ -176,22 +176,18 @@ def _pid_of(pidfd: int) -> int:
 
 
 class Launcher:
-    def __init__(self, control: _socket.socket, pid: int, mode: str, *, orphan: bool) -> None:
+    def __init__(self, control: _socket.socket, pid: int, mode: str) -> None:
         self._control = control
         self.starter = pid
         """The process that starts the sandboxes."""
-        self._child = not orphan
+        self._child = True
         """Whether it is to be waited for."""
         self.mode = mode
 
     @classmethod
-    def start(
-        cls, identity: Identity, *, stubs_in: str = "", orphan: bool = False, host_pids: bool = False
-    ) -> Launcher:
+    def start(cls, identity: Identity, *, stubs_in: str = "", host_pids: bool = False) -> Launcher:
         """Fork the starter; before any thread exists.
 
-        ``orphan``: for another process than this one, a fork that inherits the launcher; the starter then
-        outlives this process, and ends when nobody holds the launcher any more.
         ``host_pids``: without a process namespace, for sandboxes that keep the host's.
         ``stubs_in``: a directory of the store, on the file system of its snapshots, for the mount points
         that images lack; without it they are made anew for each run.
@@ -200,10 +196,10 @@ class Launcher:
         mine, other = wire.pair()
         pid, pidfd = sc.clone(0 if host_pids else sc.CLONE_NEWPID)
         if pid == 0:
-            starter.main(other, identity.mode, base_stub, orphan=orphan)
+            starter.main(other, identity.mode, base_stub)
         other.close()
         os.close(pidfd)
-        return cls(mine, pid, identity.mode, orphan=orphan)
+        return cls(mine, pid, identity.mode)
 
     def run(self, spec: SandboxSpec, *, stdin: int, stdout: int, stderr: int, namespace: int = -1) -> Running:
         """Start a sandbox on three open descriptors (they stay the caller's).

@@ -51,10 +51,10 @@ class _Run:
         """Exit status; -1 while it runs."""
 
 
-def main(control: _socket.socket, mode: str, base_stub: str, *, orphan: bool = False) -> NoReturn:
+def main(control: _socket.socket, mode: str, base_stub: str) -> NoReturn:
     """Serve until the main process is gone."""
     try:
-        forked.settle((control.fileno(),), dies_with_parent=not orphan)
+        forked.settle((control.fileno(),))
         # For sandboxes without a process namespace: what their end leaves behind comes to us.
         sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
         _serve(control, mode, base_stub)
