@@ -53,8 +53,12 @@ class Front:
     ) -> tuple[control.Message, list[int]]:
         """Start the container; the answer, which may be an error. Raises PybuildError where there is none."""
         message = {"op": "start", "directory": directory, "mode": mode, "attach": attach, "size": size}
-        control.send(self.conn, message)
-        wire.send_spec(self.conn, spec)
+        try:
+            control.send(self.conn, message)
+            wire.send_spec(self.conn, spec)
+        except BrokenPipeError:
+            # It has died; that is found out below, and is nobody's closed output.
+            pass
         while True:
             answer, fds = control.receive(self.conn)
             if answer is None:
