@@ -112,6 +112,8 @@ def _start(
         if "running" in answer:
             # Somebody was faster.
             return attach(container, client) if names else None
+        if "untouched" in answer and config.request.remove:
+            remove(engine, container)
         check(answer)
         client.starting()
         if attachment is None:

@@ -7,7 +7,20 @@ import os
 import signal
 from collections.abc import Iterable
 
+from buildkit_py.errors import SandboxError
+from buildkit_py.linux import hints
 from buildkit_py.linux import syscalls as sc
+
+
+def fork() -> int:
+    """As os.fork(). Raises SandboxError where there may be no more processes."""
+    try:
+        return os.fork()
+    except OSError as e:
+        number = e.errno or 0
+        raise SandboxError(
+            f"fork: {e.strerror}", call="clone", errno=number, hint=hints.hint("clone", number)
+        ) from e
 
 
 def settle(keep: Iterable[int], *, dies_with_parent: bool = True) -> None:

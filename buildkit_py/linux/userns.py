@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from buildkit_py.errors import SandboxError
-from buildkit_py.linux import hints
+from buildkit_py.linux import forked, hints
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.linux.identity import Identity, IdRange
 from buildkit_py.tuples import NamedTuple
@@ -289,7 +289,7 @@ def _mapped(plan: Identity, mappers: tuple[int, ...]) -> Identity:
 def _fork_mapper(name: str, target: int, ranges: tuple[IdRange, ...], ready_r: int, ready_w: int) -> int:
     program = find(name)
     arguments = [name, str(target), *(str(n) for r in ranges for n in r)]
-    pid = os.fork()
+    pid = forked.fork()
     if pid:
         return pid
     try:

@@ -34,9 +34,9 @@ class Front:
     @classmethod
     def fork(cls, identity: Identity, stubs: str, hooks: Callable[[], Hooks]) -> Front:
         """Make a supervisor; while the process has one thread, and the index is closed. ``hooks`` is called
-        there; ``identity`` and ``stubs`` are for its launcher (Launcher.start)."""
+        there; ``identity`` and ``stubs`` are for its launcher (Launcher.start). Raises SandboxError."""
         mine, theirs = control.pair()
-        if os.fork() == 0:
+        if forked.fork() == 0:
             mine.close()
             _main(theirs, identity, stubs, hooks)
         theirs.close()
@@ -91,10 +91,10 @@ def _main(conn: _socket.socket, identity: Identity, stubs: str, hooks: Callable[
 
 
 def _refuse(conn: _socket.socket, error: PybuildError) -> None:
-    """Answer the request for a start, which is on its way."""
+    """Answer the request for a start, which is on its way; with ``untouched``: the container is as it was."""
     if control.receive(conn)[0] is not None:
         wire.receive_spec(conn)
-        control.send(conn, {"error": error.message, "hint": error.hint})
+        control.send(conn, {"error": error.message, "hint": error.hint, "untouched": True})
 
 
 def _settle(*kept: int) -> None:

@@ -15,6 +15,7 @@ import pytest
 from buildkit_py.linux import cgroups
 from buildkit_py.network.filter import HOST_DEVICES
 from buildkit_py.network.uplink import host_device
+from buildkit_py.request import Limits
 from tests.support import leaks
 from tests.support.containers import ready, state, supervisor_of
 from tests.support.runner import Pybuild
@@ -82,6 +83,30 @@ def test_a_container_can_be_removed_from_a_full_disk(small: Pybuild) -> None:
     small("rm", "big")
     assert small("ps", "-aq").stdout == ""
     filler.unlink()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_room_for_another_process(root: Pybuild, processes: int) -> None:
+    """Not for the supervisor, or not for what starts its sandbox."""
+    root("pull", "busybox")
+    group, missing = cgroups.create(f"{PARENT}-{processes}", Limits(pids=processes))
+    assert not missing
+    (directory,) = group.directories
+    try:
+        failed = root(
+            *("run", "--rm", "--network", "host", "busybox", "true"),
+            status=125,
+            preexec_fn=lambda: Path(directory, "cgroup.procs").write_text("0"),
+        )
+        assert failed.stderr.splitlines()[-1] == (
+            "hint: the limit of processes is reached: raise it with `ulimit -u`"
+        )
+        assert root("ps", "-aq").stdout == ""
+    finally:
+        # The supervisor may still be on its way out.
+        while Path(directory).exists():
+            group.remove()
 
 
 def test_everything_of_a_container_is_killed_in_turn(pybuild: Pybuild) -> None:
