@@ -156,6 +156,11 @@ def test_nothing_heavy_is_imported_on_the_way_to_a_command() -> None:
     assert not modules("from buildkit_py.cli import main; main(['--version'])") & (HEAVY | {"typing", "re"})
     plain = "from buildkit_py.progress.display import open_display; open_display('plain')"
     assert not modules(plain) & (HEAVY - {"threading"})
+    run = "cli.run cli.session engine.containers engine.resources runtime.supervisor sandbox.child"
+    build = "cli.build cli.session engine.build frontends.dockerfile.convert"
+    for way in (run, build):
+        load = "; ".join(f"import buildkit_py.{name}" for name in way.split())
+        assert not (modules(load) - modules("pass")) & (HEAVY - {"json", "sqlite3"} | {"typing"})
 
 
 def test_start_up_costs_little_more_than_the_interpreter() -> None:
