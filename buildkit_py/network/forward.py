@@ -102,12 +102,12 @@ def _main(
         if lease is not None:
             keep += lease.descriptors()
         forked.settle(keep)
+        if lease is not None:
+            lease.keep()
         if namespace >= 0:
             sc.setns(namespace, sc.CLONE_NEWNET)
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if lease is not None:
-            lease.keep()
         Loop(link, listeners, target, lease).run()
     finally:
         os._exit(0)

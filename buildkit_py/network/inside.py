@@ -9,37 +9,18 @@ from collections.abc import Callable
 from buildkit_py.linux import syscalls as sc
 from buildkit_py.network import filter
 from buildkit_py.network.netlink import Netlink
-from buildkit_py.typed import Any, TypeVar
+from buildkit_py.network.worker import Worker
+from buildkit_py.typed import TypeVar
 
 T = TypeVar("T")
 
 
-class Inside:
-    """The thread that lives in R. Calling this runs a function there and gives its result."""
+class Inside(Worker):
+    """The thread that lives in R."""
 
     def __init__(self, adopted: int) -> None:
-        import _thread
-        from queue import SimpleQueue
-
-        self._tasks: SimpleQueue[Callable[[], Any]] = SimpleQueue()
-        self._results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        _thread.start_new_thread(self._live, ())
+        super().__init__()
         self.namespace = self(lambda: self._enter(adopted))
-
-    def __call__(self, work: Callable[[], T]) -> T:
-        self._tasks.put(work)
-        result, error = self._results.get()
-        if error is not None:
-            raise error
-        return result  # type: ignore[no-any-return]
-
-    def _live(self) -> None:
-        while True:
-            work = self._tasks.get()
-            try:
-                self._results.put((work(), None))
-            except BaseException as e:
-                self._results.put((None, e))
 
     @staticmethod
     def _enter(adopted: int) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from buildkit_py.errors import PybuildError, SandboxError
+from buildkit_py.errors import PybuildError
 from buildkit_py.linux import locks
-from buildkit_py.linux import syscalls as sc
 from buildkit_py.network import record
 from buildkit_py.network.client import Json, Link, leases_of, open_link
 from buildkit_py.network.namespace import create
+from buildkit_py.network.worker import Worker
 
 
 class Reserved:
@@ -58,19 +58,18 @@ class Lease:
         self._namespace = namespace
         self._dns = dns
         self._lock = -1
-        self._host = -1
 
     def fileno(self) -> int:
         return self.link.fileno()
 
     def descriptors(self) -> tuple[int, ...]:
-        """What the process that keeps the lease has to keep open; to be asked in the host's network."""
-        self._host = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        return (self.link.fileno(), self.link.namespace, self.link.user, self._namespace, self._host)
+        """What the process that keeps the lease has to keep open."""
+        return (self.link.fileno(), self.link.namespace, self.link.user, self._namespace)
 
     def keep(self) -> None:
-        """To be called by the process that keeps the lease: as long as that lives, it alone sees to a holder
-        that died."""
+        """To be called by the process that keeps the lease, while it is in the host's network: as long as it
+        lives, it alone sees to a holder that died."""
+        self._outside = Worker()
         self._lock = locks.open_lock(leases_of(self._root))
         locks.share(self._lock)
 
@@ -101,7 +100,8 @@ class Lease:
         before = self.link
         try:
             state = record.load(self._directory) or record.State()
-            self.link = self._open_link(before.namespace)
+            # The new holder's place is the host's network, as its predecessor's.
+            self.link = self._outside(lambda: open_link(self._root, before.namespace))
             if not _same(self.link.namespace, before.namespace):
                 return False
             self._container = (self._container[0], state.name or self._container[1])
@@ -115,18 +115,6 @@ class Lease:
             return False
         before.close()
         return True
-
-    def _open_link(self, namespace: int) -> Link:
-        """The new holder's place is the host's network, as its predecessor's; who keeps the lease is in R. An
-        ordinary user can't go back there: then what leaves R does so no more."""
-        try:
-            sc.setns(self._host, sc.CLONE_NEWNET)
-        except SandboxError:
-            return open_link(self._root, namespace)
-        try:
-            return open_link(self._root, namespace)
-        finally:
-            sc.setns(namespace, sc.CLONE_NEWNET)
 
 
 def _same(one: int, other: int) -> bool:

@@ -199,6 +199,8 @@ def test_the_holder_is_killed(host: Host) -> None:
             while holder(host)[1] != ["db"] or holder(host)[0] == first:
                 assert time.monotonic() < end, holder(host)
             assert say(host, "shop", "db") == "hello\n"
+            # Its place is the host's network, as that of the first.
+            assert way_out(host, "--network", "shop")
         finally:
             os.close(fd)
         fd = os.pidfd_open(holder(host)[0])
