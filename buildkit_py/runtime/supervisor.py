@@ -257,7 +257,8 @@ class Supervisor:
         try:
             status = self._running.advance()
         except SandboxError as e:
-            status, error = FAILED, e
+            # With whoever starts the sandboxes the kernel ends them, too.
+            status, error = (container.LOST if self._running.executing else FAILED), e
         if status is None:
             self._heard()
             return

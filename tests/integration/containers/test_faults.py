@@ -123,7 +123,8 @@ def test_everything_of_a_container_is_killed_in_turn(pybuild: Pybuild) -> None:
             break
         os.kill(ours[number], signal.SIGKILL)
         pybuild("wait", "box")
-        assert state(pybuild, "box")["Running"] is False, f"process {number} of {len(ours)}"
+        told = state(pybuild, "box")
+        assert (told["Running"], told["ExitCode"]) == (False, 137), f"process {number} of {len(ours)}"
         pybuild("start", "box")
     pybuild("rm", "-f", "box")
     assert leaks.leaked(before) == ""
