@@ -49,6 +49,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 _TCP_CLIENTS = 64
 """Of the name servers, at once."""
+_PAUSE = 0.05
+"""Seconds between two looks whether to end, while there is no client."""
 
 
 class Container:
@@ -121,17 +123,15 @@ class Holder:
 
     def run(self) -> NoReturn:
         while True:
-            patience = self._resolver.patience()
+            patience = self._resolver.patience() if self._clients else _PAUSE
             for fd, _ in self._epoll.poll(patience if patience >= 0 else None):
                 call = self._calls.get(fd)
                 if call is not None:
                     call()
             self._resolver.give_up()
             self._reap()
-            if not self._clients and self._begun:
+            if not self._clients:
                 self._end()
-
-    _begun = False
 
     def _watch(self, fd: int, call: Callable[[], None]) -> None:
         self._calls[fd] = call
@@ -152,7 +152,8 @@ class Holder:
             pass
 
     def _end(self) -> None:
-        """End, unless somebody comes just now. Whoever starts a holder has the lock."""
+        """End, unless somebody comes just now. Whoever starts a holder has the lock, and may die with it, or
+        find that another one is there."""
         lock = os.open(os.path.join(self._folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,7 +180,6 @@ class Holder:
             self._admit(client)
 
     def _admit(self, client: socket.socket) -> None:
-        self._begun = True
         self._clients[client.fileno()] = client
         self._watch(client.fileno(), lambda: self._serve(client))
 

@@ -207,6 +207,19 @@ def test_the_holder_is_killed(host: Host) -> None:
     ended(fd)
 
 
+def test_the_holder_ends_though_another_one_was_about_to_be_started(host: Host) -> None:
+    """Who finds that there is one lets the lock go, and connects to nothing."""
+    host("network", "create", "shop")
+    with host.running("--network", "shop", "--name", "db", "busybox", "sh", "-c", SERVE):
+        fd = os.pidfd_open(holder(host)[0])
+        lock = client._lock(client.folder_of(str(host.store)))
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    assert not poll.poll(500), "it does not mind the lock"
+    os.close(lock)
+    ended(fd)
+
+
 def test_the_supervisor_is_killed(host: Host) -> None:
     host("network", "create", "shop")
     options = ("--name", "c", "--network", "shop", "-p", "127.0.0.1::7")
