@@ -1,8 +1,9 @@
 """What the type checker reads: typing's names without typing, whose import takes as long as a fork.
 
-The type checker sees typing's own. At run time annotations are strings that nobody evaluates, and what is
-made of these names is never looked at; each is only as much as an ordinary use of it needs. A module whose
-annotations are read at run time (msgspec's structures) imports typing.
+The type checker sees typing's own. At run time nearly all annotations are strings that nobody evaluates,
+and each name is only as much as an ordinary use of it needs. buildkit_py.runtime.config reads some
+annotations, and takes what stands here for "anything". A module of which more is read (msgspec's
+structures) imports typing.
 """
 
 from __future__ import annotations
