@@ -18,9 +18,9 @@ def run(args: Args) -> int:
 
     with Session("quiet" if args.flag("quiet") else args.text("progress")) as session:
         loaded = session.engine.load(path or "-", session.display)
+    for name in dict.fromkeys(name for image in loaded for name in image.names):
+        print("Loaded image:", familiar(name))
     for image in loaded:
-        for name in image.names:
-            print("Loaded image:", familiar(name))
         if not image.names:
             print("Loaded image ID:", image.id)
     return 0

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 from contextlib import ExitStack
 
 from buildkit_py.cache import shared, sharedread
@@ -181,9 +180,7 @@ def import_(engine: Engine, source: str, emit: Emit) -> Moved:
         vertex = step.event.digest
         with ExitStack() as stack:
             brought: archive.Archive
-            if source == "-":
-                brought = archive.TarArchive(engine.content, sys.stdin.buffer)
-            elif (found := archive.in_place(engine.content, source)) is not None:
+            if source != "-" and (found := archive.in_place(engine.content, source)) is not None:
                 stack.callback(found.close)
                 brought = found
             else:

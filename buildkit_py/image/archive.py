@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import sys
 from collections.abc import Iterator
 
 from buildkit_py.archive import compression
@@ -252,7 +253,12 @@ def in_place(content: ContentStore, path: str) -> TarInPlace | None:
 
 
 def opened(content: ContentStore, path: str) -> Archive:
-    """The archive at a path. Raises UsageError where it cannot be read, ImageError for a bad one."""
+    """The archive at a path, or on standard input (``-``).
+
+    Raises UsageError where it cannot be read, ImageError for a bad one.
+    """
+    if path == "-":
+        return TarArchive(content, sys.stdin.buffer)
     if os.path.isdir(path):
         return DirectoryArchive(content, path)
     try:

@@ -138,6 +138,8 @@ class ImageStore:
 
         Returns the normalised name. Raises NotFoundError, UsageError.
         """
+        if reference.parse(name).digest:
+            raise UsageError(f"cannot tag as {name}: a digest is not for choosing", hint="name it by a tag")
         known = self._stored_name(source)
         row = self._db.one("SELECT target, kind FROM names WHERE name = ?", (known,)) if known else None
         if row is None:

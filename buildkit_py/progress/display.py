@@ -39,9 +39,13 @@ def colour_wanted(stream: TextIO) -> bool:
 
 
 def open_display(mode: str, stream: TextIO | None = None) -> Display:
-    """The renderer for ``--progress=mode``; ``auto`` is ``tty`` on a terminal and ``plain`` elsewhere."""
+    """The renderer for ``--progress=mode``.
+
+    ``auto`` is what $BUILDKIT_PROGRESS says, else ``tty`` on a terminal and ``plain`` elsewhere.
+    """
     stream = stream if stream is not None else sys.stderr
-    mode = mode or os.environ.get("BUILDKIT_PROGRESS", "") or "auto"
+    if mode in ("", "auto"):
+        mode = os.environ.get("BUILDKIT_PROGRESS", "") or "auto"
     if mode == "auto":
         mode = "tty" if stream.isatty() and os.environ.get("TERM") != "dumb" else "plain"
     if mode == "plain":

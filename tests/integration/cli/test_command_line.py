@@ -190,5 +190,13 @@ def test_the_rest_works_on_the_same_store(shop: Pybuild) -> None:
     assert "Total reclaimed space:" in shop("prune", "-af").stdout
     assert len(shop("images").stdout.splitlines()) == 1
     assert "app:1" in shop("load", "-i", "app.tar").stdout
+    shop("rmi", "app:1")
+    with (shop.folder / "app.tar").open("rb") as file:
+        assert shop("load", stdin=file).stdout == "Loaded image: app:1\n"
+    with subprocess.Popen(["cat", shop.folder / "app.tar"], stdout=subprocess.PIPE) as pipe:
+        assert shop("load", stdin=pipe.stdout).stdout == "Loaded image: app:1\n"
+    assert "the archive is empty" in shop("load", status=1).stderr
+    nowhere = "app@sha256:" + "0" * 64
+    assert "a digest is not for choosing" in shop("tag", "app:1", nowhere, status=2).stderr
     shop("run", "--rm", "app:1", "/bin/true")
     shop("prune", status=2)

@@ -284,3 +284,6 @@ def test_modes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         open_display("tty")
     with pytest.raises(UsageError, match="unknown progress mode"):
         open_display("fancy")
+    monkeypatch.setenv("BUILDKIT_PROGRESS", "rawjson")
+    for mode, name in (("auto", "RawJson"), ("plain", "Plain")):  # the option comes before the variable
+        assert type(open_display(mode)).__name__ == name
