@@ -6,6 +6,8 @@ refuses by name what it can't do.
 
 # Annotations are not postponed here: runtime.config.decode reads them.
 
+from collections.abc import Mapping
+
 from buildkit_py.tuples import NamedTuple
 from buildkit_py.typed import Literal
 
@@ -309,6 +311,10 @@ class BuildResult(NamedTuple):
     warnings: tuple[BuildWarning, ...] = ()
     digest: str = ""
     """Of the manifest or index that was exported or pushed."""
+    descriptor: Mapping[str, object] = {}
+    """Of the same, as an OCI descriptor."""
+    build: str = ""
+    """Its id in the history; "" where none is kept."""
     text: str = ""
     """Of ``--call outline`` and the like: what is printed."""
     error: Exception | None = None
@@ -316,8 +322,10 @@ class BuildResult(NamedTuple):
 
     def metadata(self) -> dict[str, object]:
         """The document of ``--metadata-file``, by BuildKit's keys."""
-        fields = {
+        fields: dict[str, object] = {
+            "buildx.build.ref": self.build,
             "containerimage.config.digest": self.image_id,
+            "containerimage.descriptor": self.descriptor,
             "containerimage.digest": self.digest,
             "image.name": ",".join(self.names),
         }

@@ -183,6 +183,7 @@ _LAST = 253402300800.0
 def ulimits(texts: tuple[str, ...], option: str = "--ulimit") -> tuple[tuple[str, int, int], ...]:
     """``name=soft[:hard]``."""
     result = []
+    known = _limits() if texts else ()
     for text in texts:
         name, equals, limit = text.partition("=")
         soft, _, hard = limit.partition(":")
@@ -197,8 +198,17 @@ def ulimits(texts: tuple[str, ...], option: str = "--ulimit") -> tuple[tuple[str
             )
         if high != -1 and (low == -1 or low > high):
             raise UsageError(f"{option}: the soft limit of '{text}' is above its hard limit")
+        if name.lower() not in known:
+            raise UsageError(f"{option}: there is no limit named '{name}'", hint="one of " + ", ".join(known))
         result.append((name.lower(), low, high))
     return tuple(result)
+
+
+def _limits() -> list[str]:
+    """The names of setrlimit(2)'s limits."""
+    import resource
+
+    return sorted(name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_"))
 
 
 def hosts(texts: tuple[str, ...], option: str = "--add-host") -> Pairs:

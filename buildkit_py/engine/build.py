@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 
@@ -67,6 +68,7 @@ class Resolver:
 
 
 _YES = ("true", "1")
+_ENTITLEMENTS = ("network.host", "security.insecure", "device")
 _TRUE = ("1", "t", "true")
 MULTI_PLATFORM = "BUILDKIT_MULTI_PLATFORM"
 """The build argument that asks for an index of one platform."""
@@ -87,6 +89,23 @@ def refuse(request: BuildRequest) -> None:
     for name in request.tags:
         if reference.parse(name).digest:
             raise UsageError(f"-t {name}: a digest is not for choosing", hint="name the image by a tag")
+    for output in request.outputs:
+        if output.kind == "docker" and output.get("dest") and len(dict.fromkeys(request.platforms)) > 1:
+            raise UsageError("type=docker holds one platform", hint="use type=oci for several")
+        if output.get("push") in _YES and not request.tags and not output.get("name"):
+            raise UsageError(
+                "an image without a name cannot be pushed", hint="name it with -t REGISTRY/NAME:TAG"
+            )
+    for entitlement in request.allow:
+        if entitlement.partition("=")[0] not in _ENTITLEMENTS:
+            hint = "one of network.host, security.insecure, device[=NAME]"
+            raise UsageError(f"--allow: there is no entitlement {entitlement!r}", hint=hint)
+    for secret in request.secrets:
+        if secret.source and not os.path.exists(secret.source):
+            raise UsageError(
+                f"--secret {secret.id}: there is no file {secret.source}",
+                hint=f"id={secret.id},src=FILE or id={secret.id},env=VARIABLE",
+            )
 
 
 def named_network(request: BuildRequest) -> bool:
@@ -318,7 +337,8 @@ class Build:
                 if made[0].config and not result.image_id:
                     result = result._replace(image_id=of_bytes(made[0].config))
                 result = self.export(output, made, result, vertex)
-        return result._replace(warnings=self.warnings())
+        build = self.record.id if self.engine.history.keep else ""
+        return result._replace(warnings=self.warnings(), build=build)
 
     def product(self, target: BuildTarget, output: Output, vertex: str) -> Product:
         """What one output gets of one platform."""
@@ -358,7 +378,9 @@ class Build:
         told = exporter.export(spec, products, self.engine.stores, self.emit, vertex)
         names_told = tuple(n for n in told.get("image.name", "").split(",") if n)
         return result._replace(
-            digest=told.get("containerimage.digest", result.digest), names=names_told or result.names
+            digest=told.get("containerimage.digest", result.digest),
+            descriptor=told.get("containerimage.descriptor", result.descriptor),
+            names=names_told or result.names,
         )
 
     def is_index(self, products: tuple[Product, ...]) -> bool:

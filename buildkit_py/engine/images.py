@@ -53,8 +53,10 @@ def push(engine: Engine, ref: str, emit: Emit) -> Digest:
     engine.enter()
     with _Step(emit, f"pushing {ref}") as vertex:
         if is_index:
-            return push_index(images, ref, engine.stores, emit, vertex, packing)
-        return push(images[0], ref, engine.stores, emit, vertex, packing)
+            pushed = push_index(images, ref, engine.stores, emit, vertex, packing)
+        else:
+            pushed = push(images[0], ref, engine.stores, emit, vertex, packing)
+    return Digest(pushed["digest"])
 
 
 def meaning(engine: Engine, ref: str) -> tuple[list[Image], Packing, bool]:

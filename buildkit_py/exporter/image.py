@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from buildkit_py.digest import Digest
 from buildkit_py.errors import UsageError
 from buildkit_py.exporter import Product, Stores
 from buildkit_py.exporter.push import push, push_by_digest, push_index
-from buildkit_py.exporter.spec import OutputSpec
+from buildkit_py.exporter.spec import OutputSpec, check_untagged
 from buildkit_py.image import reference
 from buildkit_py.image.store import Image, ImageStore
+from buildkit_py.oci.documents import DescriptorDict
 from buildkit_py.progress.events import Emit
 from buildkit_py.typed import Any
 
@@ -48,25 +48,21 @@ def export(
 ) -> dict[str, Any]:
     by_digest = spec.flag("push-by-digest", False)
     if by_digest:
-        _check_untagged(spec.names or products[0].names)
+        check_untagged(spec.names or products[0].names)
     names = names_of(spec, products)
-    images = store(products, stores, () if by_digest else names, index=spec.as_index)
+    kept = () if by_digest or not spec.flag("store", True) else names
+    images = store(products, stores, kept, index=spec.as_index)
     told: dict[str, Any] = {"containerimage.config.digest": images[0].id}
     if names:
         shown = [name.rpartition(":")[0] for name in names] if by_digest else names
         told["image.name"] = ",".join(shown)
     annotations = spec.packing.annotations
-    for name in () if by_digest else names:
+    for name in kept:
         stores.images.annotate(name, annotations)
     if spec.kind == "registry" or spec.flag("push", False) or by_digest:
-        told["containerimage.digest"] = _push_all(spec, images, names, stores, emit, vertex)
+        pushed = _push_all(spec, images, names, stores, emit, vertex)
+        told |= {"containerimage.digest": pushed["digest"], "containerimage.descriptor": pushed}
     return told
-
-
-def _check_untagged(names: tuple[str, ...]) -> None:
-    for name in names:
-        if ":" in name.rpartition("/")[2]:
-            raise UsageError(f"push-by-digest: {name} has a tag", hint="name the repository alone")
 
 
 def _push_all(
@@ -76,16 +72,18 @@ def _push_all(
     stores: Stores,
     emit: Emit,
     vertex: str,
-) -> Digest:
+) -> DescriptorDict:
     if not names:
         raise UsageError("an image without a name cannot be pushed", hint="name it with -t REGISTRY/NAME:TAG")
     by_digest = spec.flag("push-by-digest", False)
-    digest: Digest | None = None
+    pushed: DescriptorDict | None = None
     for name in names:
+        if spec.flag("registry.insecure", False):
+            stores.sources.client.trust(reference.parse(name).registry)
         if spec.as_index:
-            digest = push_index(images, name, stores, emit, vertex, spec.packing, by_digest=by_digest)
+            pushed = push_index(images, name, stores, emit, vertex, spec.packing, by_digest=by_digest)
         else:
             push_one = push_by_digest if by_digest else push
-            digest = push_one(images[0], name, stores, emit, vertex, spec.packing)
-    assert digest is not None
-    return digest
+            pushed = push_one(images[0], name, stores, emit, vertex, spec.packing)
+    assert pushed is not None
+    return pushed

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 from buildkit_py import digest as digests
-from buildkit_py.digest import Digest
 from buildkit_py.errors import NotFoundError, PybuildError, RegistryError, UsageError
 from buildkit_py.exporter import Stores
 from buildkit_py.exporter.blobs import Layer, layers_of, write_blob
@@ -21,6 +20,7 @@ from buildkit_py.image.assemble import LayerBlob
 from buildkit_py.image.reference import Reference
 from buildkit_py.image.store import Image
 from buildkit_py.oci import documents, media
+from buildkit_py.oci.documents import DescriptorDict
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.registry.client import RegistryClient, Uploaded
 from buildkit_py.registry.parallel import all_of
@@ -34,8 +34,8 @@ _EVENT_SECONDS = 0.1
 
 def push(
     image: Image, ref: str, stores: Stores, emit: Emit = ignore, vertex: str = "", packing: Packing = PLAIN
-) -> Digest:
-    """Push an image under a reference with a tag; return the digest of its manifest.
+) -> DescriptorDict:
+    """Push an image under a reference with a tag; return the descriptor of its manifest.
 
     An image that came from a registry or an archive goes out with the manifest that it came with.
     Raises UsageError, RegistryError, NotFoundError, StoreError.
@@ -45,7 +45,7 @@ def push(
 
 def push_by_digest(
     image: Image, ref: str, stores: Stores, emit: Emit = ignore, vertex: str = "", packing: Packing = PLAIN
-) -> Digest:
+) -> DescriptorDict:
     """Push an image into a reference's repository, without a tag."""
     return _Push(image, reference.parse(ref), stores, emit, vertex, packing, by_digest=True).run()
 
@@ -59,24 +59,23 @@ def push_index(
     packing: Packing = PLAIN,
     *,
     by_digest: bool = False,
-) -> Digest:
+) -> DescriptorDict:
     """Push images of several platforms under one tag: the manifests by digest, then the index of them.
 
     Raises as push() does.
     """
     name = reference.parse(ref) if by_digest else _tag(ref)
-    listed: list[documents.DescriptorDict] = []
+    listed: list[DescriptorDict] = []
     for image in images:
-        pushing = _Push(image, name, stores, emit, vertex, packing, by_digest=True)
-        pushing.run()
-        listed.append(listed_as(pushing.descriptor, image, packing))
+        pushed = _Push(image, name, stores, emit, vertex, packing, by_digest=True).run()
+        listed.append(listed_as(pushed, image, packing))
     index = index_of(listed, packing)
     media_type = media.DOCKER_LIST if packing.docker else media.OCI_INDEX
     under = digests.of_bytes(index) if by_digest else name.tag
     digest = stores.sources.client.put_manifest(name.registry, name.repository, under, index, media_type)
     for image in images:
         stores.images.remember_repo_digest(name.name, digest, image.id)
-    return digest
+    return assemble.descriptor(media_type, digest, len(index))
 
 
 def _tag(ref: str) -> Reference:
@@ -87,9 +86,7 @@ def _tag(ref: str) -> Reference:
 
 
 class _Push:
-    """``by_digest``: the manifest gets no tag. ``descriptor`` is the manifest's, once run() has ended."""
-
-    descriptor: documents.DescriptorDict
+    """``by_digest``: the manifest gets no tag."""
 
     def __init__(
         self,
@@ -112,7 +109,7 @@ class _Push:
         self._client: RegistryClient = stores.sources.client
         self._cancelled = False
 
-    def run(self) -> Digest:
+    def run(self) -> DescriptorDict:
         packing = self._packing
         layers = layers_of(self._image, self._stores, packing.method, force=packing.force)
         distinct = list(dict.fromkeys(layers))
@@ -191,7 +188,7 @@ class _Push:
         if not self._client.has_blob(self._name.registry, self._name.repository, self._image.id):
             self._client.upload_bytes(self._name.registry, self._name.repository, config)
 
-    def _manifest(self, config: bytes, blobs: list[LayerBlob]) -> Digest:
+    def _manifest(self, config: bytes, blobs: list[LayerBlob]) -> DescriptorDict:
         data = manifest_of(self._image, config, blobs, self._stores, self._packing)
         self._stores.content.write(data)
         media_type = documents.manifest(data).get("mediaType") or media.OCI_MANIFEST
@@ -202,7 +199,6 @@ class _Push:
         digest = self._client.put_manifest(
             self._name.registry, self._name.repository, under, data, media_type
         )
-        self.descriptor = assemble.descriptor(media_type, digest, len(data))
         self._stores.images.remember_repo_digest(self._name.name, digest, self._image.id)
         self._emit(StatusEvent(self._vertex, shown, started=started, completed=time.time()))
-        return digest
+        return assemble.descriptor(media_type, digest, len(data))

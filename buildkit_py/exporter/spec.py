@@ -14,10 +14,11 @@ from buildkit_py.tuples import NamedTuple
 _IMAGE = frozenset(
     {"name", "oci-mediatypes", "compression", "compression-level", "force-compression", "rewrite-timestamp"}
 )
+_STORED = frozenset({"push-by-digest", "registry.insecure", "store", "unpack", "name-canonical"})
 _FILES = frozenset({"platform-split", "rewrite-timestamp"})
 _KNOWN: Mapping[str, frozenset[str]] = {
-    "image": _IMAGE | {"push", "push-by-digest"},
-    "registry": _IMAGE | {"push-by-digest"},
+    "image": _IMAGE | _STORED | {"push"},
+    "registry": _IMAGE | _STORED,
     "oci": _IMAGE | {"tar"},
     "docker": _IMAGE | {"tar"},
     "local": _FILES,
@@ -33,8 +34,15 @@ _FLAGS = frozenset(
         "platform-split",
         "force-compression",
         "rewrite-timestamp",
+        "registry.insecure",
+        "store",
+        "unpack",
+        "name-canonical",
     }
 )
+_BOOLEANS = {"t": "true", "f": "false"}
+"""What is written for short."""
+_LEVELS = {"gzip": 9, "zstd": 22}
 _YES = ("true", "1", "")
 _TYPES = ", ".join((*EXPORTERS, "cacheonly"))
 
@@ -153,7 +161,9 @@ def _fields(text: str) -> dict[str, str]:
             raise UsageError(f"-o {text}: {word!r} has no value", hint="fields are written key=value")
         if key in fields:
             raise UsageError(f"-o {text}: {key!r} is given twice")
-        fields[key] = value if equals else "true"
+        if key in _FLAGS:
+            value = _BOOLEANS.get(value.lower(), value.lower()) if equals else "true"
+        fields[key] = value
     return fields
 
 
@@ -170,10 +180,19 @@ def _check(spec: OutputSpec, text: str) -> None:
         if spec.attributes[key] not in ("true", "false", "1", "0", ""):
             raise UsageError(f"-o {text}: {key!r} is true or false")
     _check_compression(spec, text)
+    if spec.flag("push-by-digest", False):
+        check_untagged(spec.names)
     if own and not spec.flag("oci-mediatypes", True):
         raise UsageError(
             f"-o {text}: Docker's media types know no annotations", hint="leave oci-mediatypes out"
         )
+
+
+def check_untagged(names: tuple[str, ...]) -> None:
+    """Names by which is pushed by digest have no tag. Raises UsageError."""
+    for name in names:
+        if ":" in name.rpartition("/")[2]:
+            raise UsageError(f"push-by-digest: {name} has a tag", hint="name the repository alone")
 
 
 def _check_dest(spec: OutputSpec, text: str) -> None:
@@ -197,3 +216,7 @@ def _check_compression(spec: OutputSpec, text: str) -> None:
     level = spec.attributes.get("compression-level", "")
     if level and not (level.isascii() and level.isdigit() and len(level) < 3):
         raise UsageError(f"-o {text}: the compression level must be a number")
+    highest = _LEVELS.get(COMPRESSION[compression], 22)
+    if level and int(level) > highest:
+        hint = f"0 to {highest}"
+        raise UsageError(f"-o {text}: {compression} has no compression level {level}", hint=hint)

@@ -53,8 +53,8 @@ class _Plain:
 
 
 def compressor(method: Method, level: int | None = None) -> Compressor:
-    """``level`` None: ISA-L's level 1 for gzip (as small as zlib's 1 to 2, ten times as fast), 3 for zstd.
-    gzip levels 1 to 9 are zlib's. Raises UsageError for a level that there is not."""
+    """``level`` None: ISA-L's level 1 for gzip (as small as zlib's 1 to 2, ten times as fast), 3 for zstd,
+    whose 0 is that, too. gzip levels 0 to 9 are zlib's. Raises UsageError for a level that there is not."""
     if method == "gzip":
         if level is None:
             from isal import isal_zlib
@@ -68,9 +68,9 @@ def compressor(method: Method, level: int | None = None) -> Compressor:
     if method == "zstd":
         import zstandard
 
-        level = _ZSTD_LEVEL if level is None else level
+        level = level or _ZSTD_LEVEL
         if not 1 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
-            raise UsageError(f"zstd has no compression level {level}", hint="1 to 22")
+            raise UsageError(f"zstd has no compression level {level}", hint="0 to 22")
         threads = max(1, min(len(os.sched_getaffinity(0)), 4))
         made = zstandard.ZstdCompressor(level=level, threads=threads, write_checksum=True)
         return cast(Compressor, made.compressobj())

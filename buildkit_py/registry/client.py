@@ -228,6 +228,16 @@ class RegistryClient:
                 )
             return self._endpoints[key]
 
+    def trust(self, registry: str) -> None:
+        """Ask this registry as with ``insecure = true`` in its settings from now on."""
+        settings = self._loaded()
+        trusted = settings.of(registry)._replace(insecure=True)
+        self._settings = Settings({**settings.hosts, registry: trusted})
+        with self._lock:
+            known = self._endpoints.pop((registry, ""), None)
+        if known is not None:
+            known.close()
+
     def _loaded(self) -> Settings:
         if self._settings is None:
             self._settings = load()

@@ -44,11 +44,14 @@ class Platform(NamedTuple):
 
 
 def parse(text: str) -> Platform:
-    """``linux/arm64/v8`` -> Platform, normalised; ``arm64`` and ``linux`` alone are filled up.
+    """``linux/arm64/v8`` -> Platform, normalised; ``arm64`` and ``linux`` alone are filled up. ``local`` is
+    this machine's.
 
     Raises ValueError with a message for a person.
     """
     parts = text.strip().lower().split("/")
+    if parts == ["local"]:
+        return host()
     if not all(parts) or len(parts) > 3:
         raise ValueError(f"{text!r} is not a platform: expected os/arch or os/arch/variant")
     for part in parts:

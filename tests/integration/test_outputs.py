@@ -117,6 +117,11 @@ def test_annotations_are_kept_until_the_image_is_pushed(
         (("-o", "type=oci,dest=x,frobnicate=1"), "has no field 'frobnicate'"),
         (("-o", "type=oci,dest=x,compression=estargz"), "compression=estargz is not supported"),
         (("-o", "type=image,push-by-digest=true,name=h:1/a:tag"), "has a tag"),
+        (("--push",), "an image without a name cannot be pushed"),
+        (("-o", "type=docker,dest=x", "--platform", BOTH), "holds one platform"),
+        (("--allow", "network.hose"), "no entitlement 'network.hose'"),
+        (("--secret", "id=s,src=/nowhere"), "there is no file /nowhere"),
+        (("--ulimit", "files=1"), "no limit named 'files'"),
     ],
 )
 def test_what_no_exporter_can_do(
@@ -124,6 +129,16 @@ def test_what_no_exporter_can_do(
 ) -> None:
     told = pybuild("build", *words, context, status=2)
     assert message in told.stderr
+    assert "exporting" not in told.stderr  # before anything is built
+
+
+def test_an_image_that_is_pushed_alone(pybuild: Pybuild, bases: Registry, context: Path) -> None:
+    name = f"{bases.address}/tests/alone:1"
+    pybuild(
+        "build", "-o", f"type=registry,name={name},store=false,unpack=false,registry.insecure=True", context
+    )
+    assert bases.manifest("tests/alone", "1")["mediaType"] == f"{OCI}.manifest.v1+json"
+    assert "alone" not in pybuild("images").stdout
 
 
 def test_push_by_digest(pybuild: Pybuild, bases: Registry, context: Path) -> None:
@@ -252,11 +267,15 @@ def test_files_that_tell_of_the_result(pybuild: Pybuild, bases: Registry, contex
     shown = pybuild("images", "-q", "--no-trunc", name).stdout
     assert iid.read_text() == quiet.strip() == shown.strip()
     told = json.loads(metadata.read_text())
+    assert name.rpartition("/")[2] in pybuild("history", "inspect", told.pop("buildx.build.ref")).stdout
     assert told == {"containerimage.config.digest": iid.read_text(), "image.name": name}
     pybuild("build", "--push", "-t", name, *words, context)
     told = json.loads(metadata.read_text())
     digest = told["containerimage.digest"]
     assert bases.manifest("tests/told", digest) == bases.manifest("tests/told", "1")
+    size = len(bases.get(f"/v2/tests/told/manifests/{digest}"))
+    expected = {"mediaType": f"{OCI}.manifest.v1+json", "digest": digest, "size": size}
+    assert told["containerimage.descriptor"] == expected
     assert told["containerimage.config.digest"] == iid.read_text()
     pybuild(
         "build", "-t", "x:1", "-o", f"type=docker,name=loaded:1,dest={pybuild.out}/l.tar", *words, context

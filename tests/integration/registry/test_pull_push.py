@@ -36,7 +36,7 @@ def test_there_and_back(registry: Registry, workbench: WorkbenchMaker) -> None:
     here, there = workbench(), workbench()
     name = f"{registry.address}/pp/app:1"
     product, image = here.build(name)
-    digest = push(image, name, here.stores, here.events.append, "v")
+    digest = Digest(push(image, name, here.stores, here.events.append, "v")["digest"])
     pulled = there.sources.pull(name, PLATFORM, there.events.append, "v")
     assert pulled.id == image.id and pulled.manifest == digest
     assert there.files(there.sources.unpack(digest)) == here.files(product.snapshot)
@@ -69,15 +69,15 @@ def test_another_repository_mounts(registry: Registry, workbench: WorkbenchMaker
 def test_what_came_goes_out_as_it_came(registry: Registry, workbench: WorkbenchMaker) -> None:
     here, there = workbench(), workbench()
     _, image = here.build()
-    digest = push(image, f"{registry.address}/pp/orig:1", here.stores)
+    pushed = push(image, f"{registry.address}/pp/orig:1", here.stores)
     pulled = there.sources.pull(f"{registry.address}/pp/orig:1", PLATFORM)
-    assert push(pulled, f"{registry.address}/pp/copy:1", there.stores) == digest
+    assert push(pulled, f"{registry.address}/pp/copy:1", there.stores) == pushed
     # Also without unpacking: the blob is fetched for it.
     lazy = workbench()
     resolved = lazy.sources.resolve(f"{registry.address}/pp/orig:1", PLATFORM)
     found = lazy.images.by_manifest(resolved.digest)
     assert found is not None and lazy.snapshots.usage() == []
-    assert push(found, f"{registry.address}/pp/lazy:1", lazy.stores) == digest
+    assert push(found, f"{registry.address}/pp/lazy:1", lazy.stores) == pushed
 
 
 def test_an_image_on_a_pulled_base(registry: Registry, workbench: WorkbenchMaker) -> None:
@@ -97,7 +97,7 @@ def test_resolving_is_lazy_and_local_first(registry: Registry, workbench: Workbe
     here, there = workbench(), workbench()
     name = f"{registry.address}/pp/lazy:2"
     _, image = here.build(name)
-    digest = push(image, name, here.stores)
+    digest = Digest(push(image, name, here.stores)["digest"])
     resolved = there.sources.resolve(name, PLATFORM)
     assert (resolved.digest, resolved.config) == (digest, image.config)
     assert there.snapshots.usage() == []
