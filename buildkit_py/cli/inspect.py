@@ -92,7 +92,7 @@ def document(store: ImageStore, image: Image) -> dict[str, Any]:
         "Variant": config.get("variant", variant[0]),
         "Os": config.get("os", system),
         "Size": image.size,
-        "RootFS": {"Type": "layers", "Layers": list(config["rootfs"]["diff_ids"])},
+        "RootFS": {"Type": "layers", "Layers": list(config["rootfs"].get("diff_ids") or ())},
         "History": config.get("history") or [],
         "Metadata": {"LastTagTime": sizes.timestamp(image.created)},
     }

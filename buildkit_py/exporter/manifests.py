@@ -24,7 +24,7 @@ def manifest_of(
     own = None if image.manifest is None else stores.content.read(image.manifest)
     if own is not None:
         document = documents.manifest(own)
-        if [layer["digest"] for layer in document["layers"]] == [blob.digest for blob in blobs]:
+        if [layer["digest"] for layer in document["layers"] or ()] == [blob.digest for blob in blobs]:
             is_docker = document.get("mediaType") == media.DOCKER_MANIFEST
             if not annotations and (is_docker or not packing.docker):
                 return own

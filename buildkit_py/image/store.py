@@ -71,7 +71,7 @@ class Image(NamedTuple):
 
     @property
     def diff_ids(self) -> list[DiffID]:
-        return [DiffID(d) for d in self.config["rootfs"]["diff_ids"]]
+        return [DiffID(d) for d in self.config["rootfs"].get("diff_ids") or ()]
 
 
 class Removed(NamedTuple):
@@ -99,7 +99,7 @@ class ImageStore:
         digest: Digest | None = None
         if manifest is not None:
             digest = self._content.write(manifest)
-            size = sum(layer["size"] for layer in documents.manifest(manifest)["layers"])
+            size = sum(layer["size"] for layer in documents.manifest(manifest)["layers"] or ())
         if digest is None and self._db.one("SELECT 1 FROM images WHERE id = ?", (image_id,)):
             return image_id
         now = time.time()
@@ -473,7 +473,7 @@ class ImageStore:
                 document = documents.manifest(self._content.read(Digest(manifest)))
             except NotFoundError:
                 continue
-            yield from (Digest(layer["digest"]) for layer in document["layers"])
+            yield from (Digest(layer["digest"]) for layer in document["layers"] or ())
 
 
 def _platform_of(config: dict[str, Any]) -> platform.Platform:

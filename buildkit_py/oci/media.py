@@ -15,7 +15,11 @@ DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
-CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+CONFIGS = frozenset(
+    {OCI_CONFIG, DOCKER_CONFIG, "application/json", "application/octet-stream", "text/html", ""}
+)
+"""The types of an image's config. The last four were written by registries with a fault (Docker's issue
+22378), and docker takes them, too."""
 DOCKER_SCHEMA1 = frozenset(
     {
         "application/vnd.docker.distribution.manifest.v1+json",

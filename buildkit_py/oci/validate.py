@@ -11,6 +11,7 @@ behind it reads the same bytes with the json module as plain dicts.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -41,12 +42,22 @@ class Descriptor(msgspec.Struct, rename="camel"):
     annotations: dict[str, _Text] | None = None
 
 
+class _Versioned(msgspec.Struct, rename="camel"):
+    schema_version: int = 0
+
+
 class Manifest(msgspec.Struct, rename="camel"):
     schema_version: int
     config: Descriptor
-    layers: list[Descriptor]
+    stated_layers: list[Descriptor] | None = msgspec.field(name="layers")
+    """Programs in Go write an empty list as null."""
     media_type: _Text = ""
     annotations: dict[str, _Text] | None = None
+    manifests: Any = None
+
+    @property
+    def layers(self) -> list[Descriptor]:
+        return self.stated_layers or []
 
 
 class Index(msgspec.Struct, rename="camel"):
@@ -54,11 +65,18 @@ class Index(msgspec.Struct, rename="camel"):
     manifests: list[Descriptor]
     media_type: _Text = ""
     annotations: dict[str, _Text] | None = None
+    config: Any = None
+    layers: Any = None
 
 
 class RootFS(msgspec.Struct):
     type: str
-    diff_ids: list[str]
+    stated_ids: list[str] | None = msgspec.field(name="diff_ids", default=None)
+    """Docker leaves it out where there is no layer."""
+
+    @property
+    def diff_ids(self) -> list[str]:
+        return self.stated_ids or []
 
 
 class History(msgspec.Struct):
@@ -108,8 +126,11 @@ _Document = TypeVar("_Document")
 
 def manifest(data: bytes, what: str = "the image manifest") -> Manifest:
     """Check an image manifest (OCI manifest.md, Docker schema 2). ``what`` begins the error message."""
+    _schema(_decode(data, _Versioned, what).schema_version, what)
     document = _decode(data, Manifest, what)
-    _schema(document.schema_version, what)
+    if document.manifests is not None or document.media_type in media.INDEXES:
+        raise _ambiguous(what)
+    _readable(data, what)
     _descriptor(document.config, what)
     for layer in document.layers:
         _descriptor(layer, what)
@@ -127,6 +148,9 @@ def index(data: bytes, what: str = "the image index") -> Index:
     """Check an image index (OCI image-index.md, Docker manifest list)."""
     document = _decode(data, Index, what)
     _schema(document.schema_version, what)
+    if document.config is not None or document.layers is not None or document.media_type in media.MANIFESTS:
+        raise _ambiguous(what)
+    _readable(data, what)
     for entry in document.manifests:
         _descriptor(entry, what)
     return document
@@ -135,6 +159,7 @@ def index(data: bytes, what: str = "the image index") -> Index:
 def config(data: bytes, what: str = "the image config") -> Config:
     """Check an image config (OCI config.md)."""
     document = _decode(data, Config, what)
+    _readable(data, what)
     if document.rootfs.type != "layers":
         raise ImageError(f"{what} has a rootfs of the type {document.rootfs.type[:100]!r}, not 'layers'")
     for diff_id in document.rootfs.diff_ids:
@@ -148,13 +173,13 @@ def config(data: bytes, what: str = "the image config") -> Config:
     return document
 
 
-def is_index(data: bytes, media_type: str = "") -> bool:
+def is_index(data: bytes, media_type: str = "", what: str = "the manifest") -> bool:
     """Whether a document is an index rather than a manifest; the type it is served with may be missing."""
     if media_type in media.INDEXES:
         return True
     if media_type in media.MANIFESTS:
         return False
-    kind = _decode(data, dict[str, Any], "the manifest")
+    kind = _decode(data, dict[str, Any], what)
     return kind.get("mediaType") in media.INDEXES or ("manifests" in kind and "config" not in kind)
 
 
@@ -180,6 +205,19 @@ def _decode(data: bytes, kind: type[_Document], what: str) -> _Document:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise ImageError(f"{what} is invalid: {str(e)[:300]}") from e
+
+
+def _readable(data: bytes, what: str) -> None:
+    """The json module, which reads the document from now on, has limits of its own: digits, nesting."""
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError) as e:
+        raise ImageError(f"{what} is invalid: {str(e)[:300]}") from e
+
+
+def _ambiguous(what: str) -> ImageError:
+    # CVE-2021-41190: two readers could see two images under one digest.
+    return ImageError(f"{what} has what an index has and what a manifest has: it could be taken for either")
 
 
 def _schema(version: int, what: str) -> None:

@@ -15,7 +15,7 @@ _MAX_ERROR_BODY = 16384
 
 def body(response: httpx.Response, limit: int = _MAX_BODY) -> bytes:
     """The body, up to a limit (bytes) that no document of a registry exceeds; an error's is just cut."""
-    failed = response.status_code >= 400
+    failed = not response.is_success
     limit = min(limit, _MAX_ERROR_BODY) if failed else limit
     parts: list[bytes] = []
     size = 0
@@ -32,7 +32,7 @@ def body(response: httpx.Response, limit: int = _MAX_BODY) -> bytes:
 def failure(
     response: httpx.Response, text: bytes, what: str, *, login_hint: str = ""
 ) -> RegistryError | NotFoundError:
-    """The error for a status of 400 or more. ``what`` begins its message."""
+    """The error for a status that is no success. ``what`` begins its message."""
     status = response.status_code
     message = f"{what}: {_said(text) or response.reason_phrase or 'error'} (HTTP {status})"
     if status == 404:
@@ -51,7 +51,10 @@ def _said(text: bytes) -> str:
     import json
 
     try:
-        errors = json.loads(text)["errors"]
+        document = json.loads(text)
+        errors = document.get("errors", [])
+        if not errors and isinstance(document.get("details"), str):
+            errors = [{"message": document["details"]}]  # a token server of Docker Hub
         texts = [str(e.get("message") or e.get("code") or "") for e in errors]
         detail = [str(e["detail"]) for e in errors if isinstance(e.get("detail"), str)]
         said = "; ".join(t for t in [*texts, *detail] if t)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from buildkit_py.errors import RegistryError
+from buildkit_py.errors import NotFoundError, RegistryError
 from buildkit_py.registry import answers, challenge, transport
 from buildkit_py.registry.credentials import Credential, Credentials
 from buildkit_py.registry.settings import is_loopback
@@ -69,7 +69,7 @@ class Authorization:
 
     def learn(self, asked_for: str, repository: str, wanted: str, used: str) -> bool:
         """Take a WWW-Authenticate in; whether trying again makes sense. ``used``: the header that failed."""
-        for asked in challenge.parse(asked_for):
+        for asked in sorted(challenge.parse(asked_for), key=lambda each: each.scheme != "bearer"):
             if asked.scheme == "bearer" and asked.parameters.get("realm"):
                 self._tokens.pop(wanted, None)
                 self._bearer = asked.parameters
@@ -114,10 +114,13 @@ class Authorization:
                 text = answers.body(response, _MAX_TOKEN_BODY)
             finally:
                 response.close()
-        except httpx.HTTPError as e:
+        except (httpx.HTTPError, UnicodeError) as e:
             raise transport.explained(e, realm.host) from e
-        if response.status_code >= 400:
-            raise answers.failure(response, text, f"the token server {realm.host}", login_hint=self.hint())
+        if not response.is_success:
+            failed = answers.failure(response, text, f"the token server {realm.host}", login_hint=self.hint())
+            if isinstance(failed, NotFoundError):
+                raise RegistryError(failed.message, status=response.status_code)
+            raise failed
         return _read(text, realm.host)
 
     def _request(
@@ -147,7 +150,7 @@ def _read(text: bytes, host: str) -> _Token:
         document = json.loads(text)
         value = document.get("token") or document.get("access_token")
         seconds = float(document.get("expires_in") or 60)
-    except (ValueError, AttributeError, TypeError, RecursionError) as e:
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError) as e:
         raise RegistryError(f"the token server {host} answers with something that is not a token") from e
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
         raise RegistryError(f"the token server {host} answers without a token")

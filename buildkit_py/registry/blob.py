@@ -36,7 +36,8 @@ def fetch(endpoints: Sequence[Endpoint], repository: str, digest: Digest, size: 
                 for chunk in _read(endpoint, repository, digest, received):
                     received += len(chunk)
                     if received > size:
-                        raise DamagedError(f"{repository}@{digest} has more than the {size} bytes it should")
+                        name = f"{endpoint.registry}/{repository}@{digest}"
+                        raise DamagedError(f"{name} has more than the {size} bytes it should")
                     hashed.update(chunk)
                     yield chunk
                 _verify(endpoint, repository, digest, size, received, hashed.hexdigest())
@@ -48,7 +49,13 @@ def fetch(endpoints: Sequence[Endpoint], repository: str, digest: Digest, size: 
                     endpoint.pause(failures - 1, e.after)
             except DamagedError:
                 raise
-            except (RegistryError, NotFoundError) as e:
+            except NotFoundError:
+                name = f"{endpoint.registry}/{repository}"
+                last = NotFoundError(
+                    f"{name} has no blob {digest}", hint="the image is not whole there: push it again"
+                )
+                break
+            except RegistryError as e:
                 last = e
                 break
     raise last or NotFoundError(f"no registry is known for {repository}@{digest}")

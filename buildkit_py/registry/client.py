@@ -69,22 +69,26 @@ class RegistryClient:
         Raises NotFoundError, RegistryError.
         """
         what = f"{registry}/{repository}{'@' if is_valid(reference) else ':'}{reference}"
-        answer = self._from_any(registry, what, lambda e: self._manifest(e, repository, reference, "GET"))
-        digest = of_bytes(answer.body)
-        told = answer.headers.get("Docker-Content-Digest", "")
-        expected = reference if is_valid(reference) else told if is_valid(told) else digest
-        if digest != expected:
-            raise RegistryError(
-                f"{what} is damaged: its digest is {digest}, not {expected}",
-                hint="the registry or something between it and here changes data",
-            )
+
+        def ask(endpoint: Endpoint) -> Answer:
+            answer = self._manifest(endpoint, repository, reference, "GET")
+            told = answer.headers.get("Docker-Content-Digest", "")
+            expected = reference if is_valid(reference) else told
+            if is_valid(expected) and of_bytes(answer.body) != expected:
+                raise RegistryError(
+                    f"{what} is damaged: its digest is {of_bytes(answer.body)}, not {expected}",
+                    hint="the registry or something between it and here changes data",
+                )
+            return answer
+
+        answer = self._from_any(registry, what, ask)
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if media_type in media.DOCKER_SCHEMA1:
             raise RegistryError(
                 f"{what} is only there in Docker's schema 1, which is obsolete since 2017",
                 hint="push the image again with a newer tool",
             )
-        return Fetched(answer.body, media_type, digest)
+        return Fetched(answer.body, media_type, of_bytes(answer.body))
 
     def manifest_digest(self, registry: str, repository: str, reference: str) -> Digest | None:
         """What a tag means now, without fetching it; None where the registry does not say.
@@ -280,8 +284,12 @@ class RegistryClient:
         """Where an upload goes on: relative to the request, and never from TLS to plain http."""
         if not location:
             raise RegistryError(f"{endpoint.address} does not say where an upload goes on")
-        target = urljoin(url, location)
-        here, there = urlsplit(url), urlsplit(target)
+        try:
+            target = urljoin(url, location)
+            here, there = urlsplit(url), urlsplit(target)
+            _ = there.port
+        except ValueError as e:
+            raise RegistryError(f"{endpoint.address} sends an upload to an address that is not valid") from e
         if there.scheme not in ("http", "https") or not there.hostname:
             raise RegistryError(f"{endpoint.address} sends an upload to an address that is not http or https")
         if here.scheme == "https" and there.scheme == "http":

@@ -91,14 +91,12 @@ class Credentials:
 
     def _in_document(self, document: dict[str, Any], registry: str, repository: str) -> Credential | None:
         names = names_of(registry)
-        helpers = document.get("credHelpers")
-        if isinstance(helpers, dict):
-            for name in names:
-                if isinstance(helpers.get(name), str):
-                    return self._ask(helpers[name], names[0])
+        helper = own_helper(document, registry)
+        if helper:
+            return self._ask(helper, names[0])
         found = self._in_auths(document.get("auths"), names, repository)
         store = document.get("credsStore")
-        if found is None and isinstance(store, str) and store:
+        if found is None and helper is None and isinstance(store, str) and store:
             return self._ask(store, names[0])
         return found
 
@@ -191,6 +189,13 @@ def docker_file(environ: Mapping[str, str]) -> str:
 def names_of(registry: str) -> tuple[str, ...]:
     """What files call a registry; the first is what helpers are asked for."""
     return _HUB if registry in _HUB else (registry,)
+
+
+def own_helper(document: Mapping[str, Any], registry: str) -> str | None:
+    """What ``credHelpers`` says of a registry; "": no helper, not even the ``credsStore``."""
+    helpers = document.get("credHelpers")
+    named = [helpers.get(name) for name in names_of(registry)] if isinstance(helpers, dict) else []
+    return next((helper for helper in named if isinstance(helper, str)), None)
 
 
 def plain(key: str) -> str:

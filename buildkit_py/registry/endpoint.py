@@ -154,7 +154,7 @@ class Endpoint:
             finally:
                 if response is not None:
                     response.close()
-        except httpx.HTTPError as e:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as e:
             raise transport.explained(e, self.address) from e
 
     def url(self, repository: str, path: str, scheme: str) -> str:
@@ -172,7 +172,8 @@ class Endpoint:
     ) -> httpx.Response:
         token = self.authorization.header(repository, wanted)
         response = self._any_scheme(method, repository, path, headers, content, token)
-        if response.status_code != 401:
+        if response.status_code != 401 or _origin(response.url) != self._home():
+            # Where a redirect or an upload led to has no say in where our credentials go.
             return response
         challenge = response.headers.get("WWW-Authenticate", "")
         if not self.authorization.learn(challenge, repository, wanted, token):
@@ -227,7 +228,9 @@ class Endpoint:
 
     def _is_refusal_of_plain(self, response: httpx.Response, scheme: Scheme) -> bool:
         """Whether this is how a TLS server turns plain http away: Go, nginx and Apache answer 400."""
-        return scheme.name == "http" and not scheme.certain and response.status_code == 400
+        if scheme.name != "http" or scheme.certain or response.status_code != 400:
+            return False
+        return "json" not in response.headers.get("Content-Type", "")  # as a registry's own errors are
 
     def _settle(self, scheme: Scheme) -> None:
         if not scheme.certain:
@@ -250,7 +253,7 @@ class Endpoint:
     ) -> httpx.Response:
         import httpx
 
-        home = _origin(httpx.URL(f"{self._schemes[0].name}://{self.address}"))
+        home = self._home()
         current = httpx.URL(url)
         for _ in range(_MAX_REDIRECTS):
             own = _origin(current) == home
@@ -258,15 +261,32 @@ class Endpoint:
             if authorization and own:
                 sent["Authorization"] = authorization
             client = self._client(current.scheme, own)
-            request = client.build_request(method, current, headers=sent, content=content)
-            response = client.send(request, stream=True, auth=None)
-            if response.status_code not in (301, 302, 303, 307, 308) or method not in ("GET", "HEAD"):
+            try:
+                request = client.build_request(method, current, headers=sent, content=content)
+                response = client.send(request, stream=True, auth=None)
+            except (httpx.HTTPError, UnicodeError) as e:
+                if own:
+                    raise
+                raise transport.explained(e, current.netloc.decode("ascii", "replace")) from e
+            except httpx.InvalidURL as e:  # the answer's Location
+                raise RegistryError(f"{self.address} redirects to an address that is not valid") from e
+            again = (301, 302, 303, 307, 308) if method in ("GET", "HEAD") else (307, 308)
+            if response.status_code not in again or not isinstance(content, bytes | None):
                 return response
-            target = current.join(response.headers.get("Location", ""))
-            response.close()
+            try:
+                target = current.join(response.headers.get("Location", ""))
+            except httpx.InvalidURL as e:
+                raise RegistryError(f"{self.address} redirects to an address that is not valid") from e
+            finally:
+                response.close()
             self._check_redirect(current, target)
             current = target
         raise RegistryError(f"{self.address} redirects without end")
+
+    def _home(self) -> tuple[str, str, int]:
+        import httpx
+
+        return _origin(httpx.URL(f"{self._schemes[0].name}://{self.address}"))
 
     def _check_redirect(self, source: httpx.URL, target: httpx.URL) -> None:
         if target.scheme not in ("http", "https") or not target.host:
@@ -287,7 +307,7 @@ class Endpoint:
             return client
 
     def _check(self, response: httpx.Response, repository: str) -> None:
-        if response.status_code >= 400:
+        if not response.is_success:
             text = answers.body(response)
             what = f"{self.registry}/{repository}" if repository else self.registry
             raise answers.failure(response, text, what, login_hint=self.authorization.hint())

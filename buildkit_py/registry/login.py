@@ -19,6 +19,7 @@ from buildkit_py.registry.credentials import (
     call_helper,
     docker_file,
     names_of,
+    own_helper,
     plain,
 )
 from buildkit_py.typed import Any
@@ -83,10 +84,9 @@ def _call(helper: str, action: str, data: bytes) -> bool:
 
 
 def _helper(document: dict[str, Any], registry: str) -> str:
-    helpers = document.get("credHelpers")
-    for name in names_of(registry):
-        if isinstance(helpers, dict) and isinstance(helpers.get(name), str):
-            return str(helpers[name])
+    own = own_helper(document, registry)
+    if own is not None:
+        return own
     found = document.get("credsStore")
     return found if isinstance(found, str) else ""
 

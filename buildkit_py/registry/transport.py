@@ -100,6 +100,8 @@ def explained(error: Exception, host: str) -> RegistryError:
 
     import httpx
 
+    if isinstance(error, httpx.InvalidURL | UnicodeError):
+        return RegistryError(f"cannot reach {host}: that is not a valid address")
     causes = list(_causes(error))
     text = _plain(str(error)) or type(error).__name__
     for cause in causes:
@@ -126,6 +128,8 @@ def explained(error: Exception, host: str) -> RegistryError:
         return TransientError(
             f"no answer from {host} in time", hint="check the network and the proxy settings"
         )
+    if isinstance(error, httpx.RemoteProtocolError) and "location header" in text:
+        return RegistryError(f"{host} redirects to an address that is not valid")
     if isinstance(error, httpx.RemoteProtocolError):
         return TransientError(f"{host} broke the connection off: {text}")
     if isinstance(error, httpx.TransportError):

@@ -174,7 +174,7 @@ class ImageSources:
         else:
             blobs = [
                 LayerBlob(media.LAYERS[d["mediaType"]], Digest(d["digest"]), d["size"])
-                for d in manifest["layers"]
+                for d in manifest["layers"] or ()
             ]
         return [Layer(*each) for each in zip(blobs, image.diff_ids, chain_ids(image.diff_ids), strict=True)]
 
@@ -241,12 +241,11 @@ class ImageSources:
         if known is not None and known.manifest is not None and self._unchanged(ref, known):
             return known
         fetched = self.client.fetch_manifest(ref.registry, ref.repository, ref.digest or ref.tag)
-        top = fetched
-        image_id, manifest = self._fetch_image(ref, fetched, wanted)
+        image_id, manifest, index = self._fetch_image(ref, fetched, wanted)
         name = str(ref.with_digest(ref.digest) if ref.digest else ref)
-        if top.digest != manifest:
-            self._content.write(top.data)
-            self._images.tag(name, top.digest, "index")
+        if index is not None:
+            self._content.write(index.data)
+            self._images.tag(name, index.digest, "index")
         else:
             self._images.tag(name, image_id)
         self._images.remember_repo_digest(ref.name, manifest, image_id)
@@ -262,16 +261,23 @@ class ImageSources:
         told = self.client.manifest_digest(ref.registry, ref.repository, ref.tag)
         return told is not None and self._images.is_target(str(ref), known, told)
 
-    def _fetch_image(self, ref: Reference, fetched: Fetched, wanted: str) -> tuple[Digest, Digest]:
-        """Store the documents of the image for a platform; (image id, manifest digest)."""
+    def _fetch_image(
+        self, ref: Reference, fetched: Fetched, wanted: str
+    ) -> tuple[Digest, Digest, Fetched | None]:
+        """Store the documents of the image for a platform; (image id, manifest digest, the index that lists
+        that manifest: the innermost of nested ones)."""
         from buildkit_py.oci import validate
 
         what = str(ref)
         target = platform.parse(wanted) if wanted else platform.host()
-        for _ in range(_MAX_NESTING):
-            if not validate.is_index(fetched.data, fetched.media_type):
+        index: Fetched | None = None
+        for depth in range(_MAX_NESTING + 1):
+            if not validate.is_index(fetched.data, fetched.media_type, f"the manifest of {what}"):
                 break
+            if depth == _MAX_NESTING:
+                raise ImageError(f"{what} has indexes that are nested too deep")
             validate.index(fetched.data, f"the index of {what}")
+            index = fetched
             entries = documents.index(fetched.data)["manifests"]
             entry = documents.select(entries, target)
             if entry is None:
@@ -291,7 +297,7 @@ class ImageSources:
             raise ImageError(f"{what} has {len(checked.layers)} layers, but its config names {len(diff_ids)}")
         for layer in checked.layers:
             self._images.remember_origin(Digest(layer.digest), ref.registry, ref.repository)
-        return self._images.put(config, manifest=fetched.data), fetched.digest
+        return self._images.put(config, manifest=fetched.data), fetched.digest, index
 
     # unpacking
 

@@ -61,10 +61,12 @@ def _take(
         raise ImageError(f"cannot read {directory}/index.json")
     digest = tag if is_valid(tag) else _named(data, directory, tag, wanted)
     target = platform.parse(wanted) if wanted else platform.host()
-    for _ in range(_MAX_NESTING):
+    for depth in range(_MAX_NESTING + 1):
         document = archive.blob(source, content, digest)
-        if not validate.is_index(document, ""):
+        if not validate.is_index(document, "", f"the manifest of {directory}"):
             break
+        if depth == _MAX_NESTING:
+            raise ImageError(f"{directory} has indexes that are nested too deep")
         validate.index(document, f"an index of {directory}")
         entries = documents.index(document)["manifests"]
         entry = documents.select(entries, target)

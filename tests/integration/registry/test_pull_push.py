@@ -10,6 +10,7 @@ import pytest
 from buildkit_py.digest import Digest
 from buildkit_py.errors import ImageError, NotFoundError, RegistryError
 from buildkit_py.exporter.push import push
+from buildkit_py.oci import media
 from buildkit_py.progress.events import StatusEvent
 from buildkit_py.registry.settings import HostSettings, Settings
 from tests.integration.registry.conftest import WorkbenchMaker
@@ -42,6 +43,25 @@ def test_there_and_back(registry: Registry, workbench: WorkbenchMaker) -> None:
     assert there.files(there.sources.unpack(digest)) == here.files(product.snapshot)
     assert "old" not in there.files(there.sources.unpack(digest))
     assert there.images.repo_digests(image.id) == [f"{registry.address}/pp/app@{digest}"]
+
+
+def test_an_index_in_an_index(registry: Registry, workbench: WorkbenchMaker) -> None:
+    """The name means the image afterwards, and prune keeps what leads to it."""
+    here, there = workbench(), workbench()
+    name = f"{registry.address}/pp/nested:1"
+    _, image = here.build(name)
+    digest = push(image, name, here.stores)
+    client = here.sources.client
+    kind, platform = media.OCI_MANIFEST, {"os": "linux", "architecture": "amd64"}
+    for tag in ("2", "1"):
+        entry = {"mediaType": kind, "digest": digest, "size": 1, "platform": platform}
+        index = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+        kind = media.OCI_INDEX
+        digest = client.put_manifest(registry.address, "pp/nested", tag, index, kind)
+    pulled = there.sources.pull(name, PLATFORM)
+    assert pulled.id == image.id and there.images.find(name).id == image.id
+    there.images.remove_dangling()
+    assert there.images.find(name, PLATFORM).names == (name,)
 
 
 def test_a_second_push_sends_nothing(registry: Registry, workbench: WorkbenchMaker) -> None:

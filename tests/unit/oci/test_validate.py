@@ -54,6 +54,9 @@ def test_a_sound_manifest() -> None:
         b"\xff\xfe",
         b"[" * 100_000,
         manifest(schemaVersion=1),
+        manifest(manifests=[]),
+        manifest(mediaType=media.OCI_INDEX),
+        manifest().replace(b"{", b'{"unknown": ' + b"1" * 5000 + b", ", 1),
         manifest(schemaVersion="2"),
         manifest(config=None),
         manifest(layers={}),
@@ -80,6 +83,17 @@ def test_the_message_names_the_image_and_the_algorithm() -> None:
     with pytest.raises(ImageError, match="the manifest of x:1 holds 'md5:1'") as caught:
         validate.manifest(manifest(layers=[descriptor(digest="md5:1")]), "the manifest of x:1")
     assert "sha256" in caught.value.hint
+
+
+def test_schema_1_is_told_by_its_version() -> None:
+    with pytest.raises(ImageError, match="schema version 1"):
+        validate.manifest(b'{"schemaVersion": 1, "name": "x", "fsLayers": []}')
+
+
+@pytest.mark.parametrize("rootfs", [{"type": "layers"}, {"type": "layers", "diff_ids": None}])
+def test_an_image_without_layers(rootfs: dict[str, Any]) -> None:
+    assert validate.config(config(rootfs=rootfs)).rootfs.diff_ids == []
+    assert validate.manifest(manifest(layers=None)).layers == []
 
 
 def test_a_sound_config_with_dockers_nulls() -> None:
@@ -116,6 +130,13 @@ def test_index_or_manifest() -> None:
     assert validate.is_index(index) and not validate.is_index(manifest())
     assert validate.is_index(b"{}", media.DOCKER_LIST) and not validate.is_index(b"{}", media.DOCKER_MANIFEST)
     assert validate.index(index).manifests[0].digest == D
+
+
+@pytest.mark.parametrize("changes", [{"config": {}}, {"layers": []}, {"mediaType": media.OCI_MANIFEST}])
+def test_an_index_that_could_be_a_manifest(changes: dict[str, Any]) -> None:
+    document = {"schemaVersion": 2, "manifests": [descriptor()], **changes}
+    with pytest.raises(ImageError, match="could be taken for either"):
+        validate.index(json.dumps(document).encode())
 
 
 @given(st.binary(max_size=200))

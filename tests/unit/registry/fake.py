@@ -68,6 +68,17 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _any
 
 
+def answering(status: int, **headers: str) -> Callable[[Handler], bool]:
+    """A guard that lets nobody in."""
+
+    def guard(handler: Handler) -> bool:
+        handler.body()
+        handler.reply(status, **headers)
+        return False
+
+    return guard
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     fake: FakeRegistry

@@ -10,7 +10,7 @@ from buildkit_py.errors import RegistryError
 from buildkit_py.oci import media
 from buildkit_py.registry.challenge import Challenge, parse
 from tests.unit.registry.conftest import Connect
-from tests.unit.registry.fake import FakeRegistry, Handler
+from tests.unit.registry.fake import FakeRegistry, Handler, answering
 
 BASIC = "Basic dXNlcjpzZWNyZXQ="
 
@@ -167,6 +167,31 @@ def test_a_token_server_that_answers_nonsense(
     other.fault("GET", "token", lambda h: h.reply(200, body))
     with pytest.raises(RegistryError, match="token server"):
         connect().fetch_manifest(registry.address, "team/app", "1")
+
+
+def test_a_token_server_that_is_not_there(
+    registry: FakeRegistry, other: FakeRegistry, connect: Connect
+) -> None:
+    TokenServer(registry, other)
+    other.guard = answering(404)
+    with pytest.raises(RegistryError, match=r"the token server 127\.0\.0\.1: Not Found"):
+        connect().fetch_manifest(registry.address, "team/app", "1")
+
+
+def test_a_token_goes_before_a_password(
+    registry: FakeRegistry, other: FakeRegistry, connect: Connect
+) -> None:
+    server = TokenServer(registry, other)
+
+    def guard(handler: Handler) -> bool:
+        if handler.headers.get("Authorization", "").removeprefix("Bearer ") in server.valid:
+            return True
+        handler.reply(401, WWW_Authenticate=f'Basic realm="x", Bearer realm="{server.realm}"')
+        return False
+
+    registry.guard = guard
+    connect(auths=auths(registry)).fetch_manifest(registry.address, "team/app", "1")
+    assert server.count == 1
 
 
 def test_a_token_server_elsewhere_must_be_reached_by_tls(

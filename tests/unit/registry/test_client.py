@@ -13,7 +13,7 @@ from buildkit_py.oci import media
 from buildkit_py.registry.client import Uploaded
 from buildkit_py.registry.settings import HostSettings
 from tests.unit.registry.conftest import Connect
-from tests.unit.registry.fake import FakeRegistry, Handler
+from tests.unit.registry.fake import FakeRegistry, Handler, answering
 
 DATA = os.urandom(300_000)
 DIGEST = of_bytes(DATA)
@@ -139,7 +139,7 @@ def test_a_blob_that_is_larger_than_its_descriptor(fake: FakeRegistry, connect: 
 
 
 def test_a_missing_blob(fake: FakeRegistry, connect: Connect) -> None:
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match=f"team/app has no blob {DIGEST}"):
         get(connect, fake)
     assert connect().has_blob(fake.address, "team/app", DIGEST) is False
 
@@ -239,11 +239,34 @@ def test_a_relative_redirect_keeps_credentials(fake: FakeRegistry, connect: Conn
     assert b"".join(client.blob(fake.address, "team/app", DIGEST, len(DATA))) == DATA
 
 
-@pytest.mark.parametrize("target", ["ftp://x/y", "file:///etc/passwd", ""])
+@pytest.mark.parametrize(
+    "target",
+    ["ftp://x/y", "file:///etc/passwd", "", "javascript:x", "http://a\x01b/", "http://[::1/x"],
+)
 def test_a_redirect_to_elsewhere(fake: FakeRegistry, connect: Connect, target: str) -> None:
     fake.fault("GET", "blobs", lambda h: h.reply(307, Location=target), times=30)
     with pytest.raises(RegistryError, match="redirects"):
         get(connect, fake)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70 + ".invalid", "127.0.0.1:1"])
+def test_a_redirect_to_where_nobody_is_names_that(fake: FakeRegistry, connect: Connect, host: str) -> None:
+    fake.fault("GET", "blobs", lambda h: h.reply(307, Location=f"http://{host}/x"), times=30)
+    with pytest.raises(RegistryError, match=f"cannot reach {host}"):
+        get(connect, fake)
+
+
+def test_credentials_go_to_nobody_whom_a_redirect_leads_to(
+    fake: FakeRegistry, other: FakeRegistry, connect: Connect
+) -> None:
+    """It may ask for them, and name a token server of its own."""
+    basic(fake)
+    fake.fault("GET", "blobs", lambda h: h.reply(307, Location=f"http://{other.address}/x"))
+    challenge = f'Bearer realm="http://{other.address}/token", Basic realm="x"'
+    other.guard = answering(401, WWW_Authenticate=challenge)
+    with pytest.raises(RegistryError, match="401"):
+        list(connect(auths=auths(fake)).blob(fake.address, "team/app", DIGEST, len(DATA)))
+    assert len(other.seen) == 1 and "Authorization" not in other.seen[0].headers
 
 
 def test_no_redirect_from_tls_to_plain(
@@ -328,6 +351,15 @@ def test_a_mirror_that_dies_halfway_is_replaced(
     assert fake.seen[0].headers["Range"] == "bytes=150000-"
 
 
+def test_a_mirror_that_changes_a_manifest_is_passed_over(
+    fake: FakeRegistry, other: FakeRegistry, connect: Connect
+) -> None:
+    digest = fake.add_manifest("app", "1", {"a": 1}, media.OCI_MANIFEST)
+    other.fault("GET", "manifests", lambda h: h.reply(200, b"{}", Docker_Content_Digest=digest))
+    client = connect({fake.address: HostSettings(mirrors=(other.address,))})
+    assert client.fetch_manifest(fake.address, "app", "1").digest == digest and len(other.seen) == 1
+
+
 def test_every_failure_is_told(fake: FakeRegistry, other: FakeRegistry, connect: Connect) -> None:
     client = connect({fake.address: HostSettings(mirrors=(other.address,))})
     with pytest.raises(NotFoundError, match=rf"app:1 was not found \(mirror {other.address}: .*unknown"):
@@ -407,7 +439,7 @@ def test_mounting(fake: FakeRegistry, connect: Connect) -> None:
     assert fake.seen[-1].method == "DELETE", "the upload that was begun instead is given up"
 
 
-@pytest.mark.parametrize("location", ["", "ftp://x/y"])
+@pytest.mark.parametrize("location", ["", "ftp://x/y", "http://[::1/x", "http://127.0.0.1:99999/x"])
 def test_an_upload_that_goes_on_nowhere(fake: FakeRegistry, connect: Connect, location: str) -> None:
     fake.fault("POST", "uploads", lambda h: h.reply(202, Location=location))
     with pytest.raises(RegistryError, match="upload"):
@@ -428,6 +460,30 @@ def test_an_upload_stays_with_tls(
 def test_putting_a_manifest(fake: FakeRegistry, connect: Connect) -> None:
     digest = connect().put_manifest(fake.address, "app", "1", b"{}", media.OCI_MANIFEST)
     assert fake.manifests["app", "1"] == fake.manifests["app", digest] == (media.OCI_MANIFEST, b"{}")
+
+
+def test_what_is_sent_follows_a_redirect_that_keeps_its_method(
+    fake: FakeRegistry, other: FakeRegistry, connect: Connect
+) -> None:
+    target = f"http://{other.address}/v2/app/manifests/1"
+    fake.guard = answering(307, Location=target)
+    connect().put_manifest(fake.address, "app", "1", b"{}", media.OCI_MANIFEST)
+    assert other.manifests["app", "1"] == (media.OCI_MANIFEST, b"{}")
+
+
+@pytest.mark.parametrize("status", [301, 303, 304])
+def test_what_is_sent_elsewhere_is_not_stored(fake: FakeRegistry, connect: Connect, status: int) -> None:
+    fake.guard = answering(status, Location="/login")
+    with pytest.raises(RegistryError, match=f"HTTP {status}"):
+        connect().put_manifest(fake.address, "app", "1", b"{}", media.OCI_MANIFEST)
+
+
+def test_a_refusal_of_the_first_request_is_told(fake: FakeRegistry, connect: Connect) -> None:
+    """Though 400 is what a TLS server answers to plain http, too."""
+    body = b'{"errors":[{"message":"bad tag"}]}'
+    fake.fault("GET", "manifests", lambda h: h.reply(400, body, Content_Type="application/json"))
+    with pytest.raises(RegistryError, match="bad tag"):
+        connect().fetch_manifest(fake.address, "app", "1")
 
 
 def basic(fake: FakeRegistry) -> None:

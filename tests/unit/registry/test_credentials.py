@@ -96,6 +96,13 @@ def test_a_store_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert credentials.of("docker.io") == Credential("for https://index.docker.io/v1/", "s")
 
 
+def test_a_registry_without_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper(tmp_path, monkeypatch, ANSWER)
+    document = {"credsStore": "test", "credHelpers": {"r.io": ""}, "auths": {"r.io": auth("u", "p")}}
+    assert known(tmp_path, document).of("r.io") == Credential("u", "p")
+    assert known(tmp_path, {"credsStore": "test", "credHelpers": {"r.io": ""}}).of("r.io") is None
+
+
 def test_a_helper_that_gives_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     helper(tmp_path, monkeypatch, 'echo \'{"Username":"<token>","Secret":"t"}\'')
     assert known(tmp_path, {"credsStore": "test"}).of("r") == Credential("", "", "t")
