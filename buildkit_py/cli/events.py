@@ -55,7 +55,8 @@ def kept(event: Event, wanted: dict[str, list[str]]) -> bool:
         elif name == "event":
             fits = action in texts or event.action in texts
         elif name == "image":
-            fits = attributes.get("image", "").split(":")[0] in [t.split(":")[0] for t in texts]
+            image = attributes.get("image", "")
+            fits = image in texts or _untagged(image) in texts
         elif name == "label":
             fits = listing.labelled(attributes, texts)
         else:
@@ -65,6 +66,10 @@ def kept(event: Event, wanted: dict[str, list[str]]) -> bool:
         if not fits:
             return False
     return True
+
+
+def _untagged(image: str) -> str:
+    return image.rpartition(":")[0] if ":" in image.rpartition("/")[2] else image
 
 
 class _Document(dict[str, Any]):

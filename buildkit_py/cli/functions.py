@@ -22,7 +22,8 @@ MAPS = frozenset(
 
 OPTIONAL: dict[str, Any] = {
     **dict.fromkeys(("Health", "Healthcheck", "SizeRw", "SizeRootFs", "StopTimeout")),
-    **dict.fromkeys(("Name", "Driver"), ""),
+    **dict.fromkeys(("ExposedPorts", "Shell", "Mounts")),
+    **dict.fromkeys(("Name", "Driver", "StopSignal"), ""),
 }
 """Fields that are left out of a document where there is nothing to say, and what they are then."""
 
@@ -30,7 +31,8 @@ _LISTS = frozenset(
     (
         *("Binds", "VolumesFrom", "Cmd", "Entrypoint", "Env", "Ulimits", "CapAdd", "CapDrop", "Dns"),
         *("DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "SecurityOpt", "Devices", "Mounts", "Args"),
-        *("Aliases", "OnBuild", "RepoTags", "RepoDigests", "ExecIDs", "Links"),
+        *("Aliases", "OnBuild", "RepoTags", "RepoDigests", "ExecIDs", "Links", "Shell", "DeviceRequests"),
+        *("DeviceCgroupRules", "BlkioWeightDevice"),
     )
 )
 

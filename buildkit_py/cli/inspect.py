@@ -71,6 +71,12 @@ def _network(engine: Engine, name: str) -> dict[str, Any] | None:
         return None
 
 
+_UNSET: dict[str, Any] = {
+    **dict.fromkeys(("User", "WorkingDir"), ""),
+    **dict.fromkeys(("Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels")),
+}
+"""An image's config leaves out what it doesn't set; docker shows these all the same."""
+
 FINDERS = {"container": _container, "image": _image, "volume": _volume, "network": _network}
 
 
@@ -86,12 +92,14 @@ def document(store: ImageStore, image: Image) -> dict[str, Any]:
         "Parent": "",
         "Comment": comments[-1] if comments else "",
         "Created": config.get("created") or sizes.timestamp(image.created),
+        "DockerVersion": "",
         "Author": config.get("author", ""),
-        "Config": config.get("config") or {},
+        "Config": _UNSET | (config.get("config") or {}),
         "Architecture": config.get("architecture", architecture),
         "Variant": config.get("variant", variant[0]),
         "Os": config.get("os", system),
         "Size": image.size,
+        "GraphDriver": {"Name": "overlayfs", "Data": None},
         "RootFS": {"Type": "layers", "Layers": list(config["rootfs"].get("diff_ids") or ())},
         "History": config.get("history") or [],
         "Metadata": {"LastTagTime": sizes.timestamp(image.created)},

@@ -122,8 +122,9 @@ def _start(
         if attachment.warning:
             client.warn(attachment.warning)
         return status
-    except BrokenPipeError:
-        _give_up(front.conn)
+    except OSError:
+        with suppress(BrokenPipeError):
+            _give_up(front.conn)
         raise
     finally:
         front.close()
@@ -149,7 +150,8 @@ def check(answer: control.Message) -> None:
 
 
 def _give_up(conn: _socket.socket) -> None:
-    """Who read our output is gone: end the container, as SIGPIPE would have ended the command itself."""
+    """Nobody takes our output (its reader is gone, its disk is full): end the container, as that would have
+    ended the command itself."""
     control.send(conn, {"op": "signal", "signal": int(signal.SIGKILL)})
     while (message := control.receive(conn)[0]) is not None and "exit" not in message:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from itertools import chain
@@ -35,7 +36,7 @@ def entries(container: Container, request: LogRequest) -> Iterator[Entry]:
         present: Iterator[Entry] = (e for e in reader.read() if since <= e.time <= until)
         if request.tail >= 0:
             present = iter(deque(present, request.tail))
-        coming = _follow(conn, reader) if conn is not None else iter(())
+        coming = _follow(conn, reader, request.until) if conn is not None else iter(())
         for entry in chain(present, coming):
             if entry.time > until:
                 return
@@ -47,11 +48,19 @@ def entries(container: Container, request: LogRequest) -> Iterator[Entry]:
             conn.close()
 
 
-def _follow(conn: control.Connection, reader: Reader) -> Iterator[Entry]:
+def _follow(conn: control.Connection, reader: Reader, until: float) -> Iterator[Entry]:
+    """``until``: as a request's; what is written later would not be shown, so nobody waits for it."""
     try:
         control.send(conn, {"op": "follow"})
         while True:
-            message, _ = control.receive(conn)
+            left = until - time.time() if until else None
+            if left is not None and left <= 0:
+                return
+            conn.settimeout(left)
+            try:
+                message, _ = control.receive(conn)
+            except TimeoutError:
+                continue
             yield from reader.read()
             if message is None:
                 return

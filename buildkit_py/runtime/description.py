@@ -10,7 +10,6 @@ from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.hostconfig import host_config
 from buildkit_py.runtime.log import FILE, stamp
-from buildkit_py.runtime.process import environment
 from buildkit_py.runtime.state import State
 from buildkit_py.typed import Any
 
@@ -66,7 +65,7 @@ def document(container: Container, config: Config, state: State, root: str) -> d
             "Tty": request.terminal,
             "OpenStdin": request.interactive,
             "StdinOnce": request.interactive and "stdin" in request.attach,
-            "Env": list(environment(image, request, "", config.id[:12])),
+            "Env": _environment(config),
             "Cmd": _command(config),
             "Healthcheck": health.merged(config),
             "Image": request.image,
@@ -80,6 +79,13 @@ def document(container: Container, config: Config, state: State, root: str) -> d
         },
         "NetworkSettings": networks.settings(record.load(container.path), exposed(config), config.id),
     }
+
+
+def _environment(config: Config) -> list[str]:
+    """What was asked for, then the image's; not what a process finds besides (HOME, HOSTNAME)."""
+    asked = dict(config.request.env)
+    image = [item for item in config.image_config.get("Env") or [] if item.partition("=")[0] not in asked]
+    return [f"{name}={value}" for name, value in asked.items()] + image
 
 
 def _entrypoint(config: Config) -> list[str] | None:

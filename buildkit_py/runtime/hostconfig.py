@@ -11,6 +11,17 @@ from buildkit_py.typed import Any
 _HUNDREDTH = 10**7
 """Docker counts processors in billionths; so it rounds."""
 
+_NOT_HERE: dict[str, Any] = {
+    **dict.fromkeys(("VolumeDriver", "Cgroup", "Isolation"), ""),
+    **dict.fromkeys(("Links", "DeviceCgroupRules", "DeviceRequests", "MemorySwappiness")),
+    **dict.fromkeys(("CpuPeriod", "CpuQuota", "CpuRealtimePeriod", "CpuRealtimeRuntime"), 0),
+    **dict.fromkeys(("CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"), 0),
+    "ConsoleSize": [0, 0],
+    "BlkioWeightDevice": [],
+    "OomKillDisable": None,
+}
+"""What docker can be asked for and we can't, or keep otherwise (a quota as NanoCpus): its field, empty."""
+
 
 def host_config(config: Config) -> dict[str, Any]:
     request = config.request
@@ -26,6 +37,7 @@ def host_config(config: Config) -> dict[str, Any]:
         **_networking(request.networking),
         **_isolation(request.isolation),
         **_limits(request.limits),
+        **_NOT_HERE,
     }
 
 

@@ -296,15 +296,20 @@ class Supervisor:
         self._said = self._hooks.tear_down(self._directory, self._config)
         if self._said:
             self._state = self._state._replace(oom_killed=True)
+            self._event("oom")
         if error is not None:
             self._failed_late(error)
         ran = time.time() - self._state.started
         self._state = self._state._replace(exit_code=status, finished=time.time(), pid=0)
         self._event("die", exitCode=str(status))
+        if self._stopping:
+            self._event("stop")
         if self._stopping == "restart":
             self._stopping = ""
             self._tell_waiting(status)
             self._start(self._clients.take_starter(), ())
+            if self._running is not None:
+                self._event("restart")
             return
         # A policy is about commands that ran, as docker has it: one that can't be executed never will.
         settled = self._state.stopped or error or running.refusal
@@ -429,7 +434,8 @@ class Supervisor:
             lambda answer, fds: client.tell(answer, fds),
             lambda running, status: self._exec_ended(execution, running, status),
         )
-        self._event("exec_start: " + " ".join(message["args"]))
+        for action in ("exec_create", "exec_start"):
+            self._event(f"{action}: " + " ".join(message["args"]))
         execution.start(self._launcher, self._running, self._live_spec)
         self._executions.add(execution)
 
@@ -488,7 +494,7 @@ class Supervisor:
         if message.get("manual"):
             self._state = self._state._replace(stopped=True)
             self._loop.cancel(self._restart)
-            self._event("kill", signal=str(number))
+        self._event("kill", signal=str(number))
         if self._running is not None:
             self._running.kill(number)
             if self._state.status == "paused" and number == signal.SIGKILL:
@@ -576,6 +582,7 @@ class Supervisor:
 
     def _kill(self) -> None:
         if self._running is not None and self._stopping:
+            self._event("kill", signal=str(int(signal.SIGKILL)))
             self._running.kill(signal.SIGKILL)
 
     def _stop_signal(self) -> int:

@@ -123,6 +123,28 @@ def test_inspect_tells_what_was_asked_for(pybuild: Pybuild) -> None:
     assert found == INSPECTED
 
 
+UNSET = {
+    "{{.Config.User}}|{{.Config.Entrypoint}}|{{.Config.Labels}}": "|[]|map[]",
+    "{{json .Config.User}}{{json .Config.Entrypoint}}{{json .Config.Labels}}": '""nullnull',
+    "{{json .Config.Volumes}}{{json .Config.ExposedPorts}}{{.Config.StopSignal}}": "nullnull",
+    "{{.Config.Healthcheck}}{{.Config.OnBuild}}{{.Config.Shell}}{{.DockerVersion}}": "<nil>[][]",
+}
+
+
+def test_inspect_of_what_an_image_does_not_set(me: Pybuild) -> None:
+    """Docker's fields are there, empty: scripts ask for them of any image."""
+    me("pull", "busybox")
+    assert {form: me("inspect", "-f", form, "busybox").stdout.rstrip("\n") for form in UNSET} == UNSET
+
+
+def test_the_variables_that_inspect_shows_are_those_that_were_set(me: Pybuild) -> None:
+    me("create", "--name", "set", "-e", "A=1", "busybox")
+    image = json.loads(me("inspect", "-f", "{{json .Config.Env}}", "busybox").stdout) or []
+    assert json.loads(me("inspect", "-f", "{{json .Config.Env}}", "set").stdout) == ["A=1", *image]
+    assert me("inspect", "-f", "{{.HostConfig.CpuQuota}} {{.HostConfig.Links}}", "set").stdout == "0 []\n"
+    me("rm", "set")
+
+
 def test_the_group_is_one_of_the_groups(me: Pybuild) -> None:
     """Without it a setgid program could leave the group that a file is closed to (CVE-2022-36109)."""
     assert me("run", "--rm", "-u", "0:0", "busybox", "id", "-G").stdout == "0\n"

@@ -226,3 +226,10 @@ def test_who_is_attached_twice_sees_the_same(me: Pybuild) -> None:
         assert two.stdout.read() == "got second\n"
         assert (one.wait(30), two.wait(30)) == (0, 0)
     me("rm", "box")
+
+
+def test_output_that_nobody_takes_ends_the_container(me: Pybuild) -> None:
+    me("pull", "busybox")
+    with open("/dev/full", "w") as full:
+        assert "No space left" in me("run", "--rm", "busybox", "yes", stdout=full, status=125).stderr
+    assert me("ps", "-aq").stdout == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +124,36 @@ def test_events_tell_a_life(pybuild: Pybuild) -> None:
     assert event["Actor"]["Attributes"]["a"] == "b"
     assert event["from"] == "busybox"
     assert pybuild(*now, "-f", "container=other").stdout == ""
+
+
+def test_events_of_what_is_done_to_a_container(box: Pybuild) -> None:
+    box("kill", "-s", "WINCH", "box")
+    box("exec", "box", "true")
+    box("restart", "-t", "0", "box")
+    box("stop", "-s", "KILL", "box")
+    now = ("events", "--since", "1h", "--until", "0s", "-f", "container=box", "--format")
+    shown = box(*now, "{{.Action}}{{with .Actor.Attributes.signal}} {{.}}{{end}}").stdout.splitlines()
+    ended = ["die", "stop"]
+    assert shown[2:] == [
+        "kill 28",
+        *("exec_create: true", "exec_start: true", "exec_die", "kill 15", "kill 9"),
+        *(*ended, "start", "restart", "kill 9", *ended),
+    ]
+
+
+def test_events_of_an_image_are_those_of_its_tag(box: Pybuild) -> None:
+    now = ("events", "--since", "1h", "--until", "0s", "-f")
+    assert "create" in box(*now, "image=busybox").stdout
+    assert box(*now, "image=busybox:other").stdout == ""
+
+
+def test_following_ends_at_the_given_time(box: Pybuild) -> None:
+    box("run", "-d", "--name", "said", "busybox", "sh", "-c", "echo ready; sleep 1000")
+    ready(box, "said")
+    assert "ready" not in box("logs", "-f", "--until", "1h", "said", timeout=60).stdout
+    soon = str(time.time() + 1)
+    assert box("logs", "-f", "--until", soon, "said", timeout=60).stdout == "ready\n"
+    box("rm", "-f", "said")
 
 
 def test_prune_takes_those_that_ended(box: Pybuild) -> None:
