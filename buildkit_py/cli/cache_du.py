@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from buildkit_py.cli import cache_ls, report, sizes, template
+from buildkit_py.cli import cache_ls, listing, sizes
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.typed import TYPE_CHECKING
 
@@ -55,13 +55,11 @@ def run(args: Args) -> int:
         rows = by_build(found, builds)
     else:
         rows = by_type(found, blobs)
-    form = args.text("format")
+    form, columns = args.text("format"), HEADINGS[view]
+    more = cache_ls.HEADINGS if view == "item" else {"Bytes": "BYTES"}
+    listing.show(rows, {**more, **columns}, form, tuple(columns))
     if form not in ("", "table"):
-        for row in rows:
-            print(template.render("{{json .}}" if form == "json" else form, row))
         return 0
-    columns = HEADINGS[view]
-    report.table([list(columns.values()), *([row[c] for c in columns] for row in rows)])
     print()
     print("Reclaimable:", sizes.size(sum(reclaimable(found).values())))
     print("Total:", sizes.size(total(found, blobs)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from buildkit_py.cli import report, sizes, template
+from buildkit_py.cli import listing, sizes
 from buildkit_py.cli.cache_prune import filtered
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.typed import TYPE_CHECKING
@@ -28,13 +28,10 @@ def run(args: Args) -> int:
     if args.flag("quiet"):
         for row in rows:
             print(row["ID"])
-    elif form in ("", "table"):
-        if not args.flag("no_trunc"):
-            rows = [row | {"Images": few(item.images)} for row, item in zip(rows, items, strict=True)]
-        report.table([HEADINGS, *([row[c] for c in COLUMNS] for row in rows)])
     else:
-        for row in rows:
-            print(template.render("{{json .}}" if form == "json" else form, row))
+        if form in ("", "table") and not args.flag("no_trunc"):
+            rows = [row | {"Images": few(item.images)} for row, item in zip(rows, items, strict=True)]
+        listing.show(rows, HEADINGS, form, COLUMNS)
     return 0
 
 
@@ -70,7 +67,21 @@ def few(images: tuple[str, ...]) -> str:
 
 MOST_IMAGES = 2
 COLUMNS = ("ID", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Images", "Description")
-HEADINGS = ("ID", "SIZE", "CREATED", "LAST USED", "USES", "IMAGES", "STEP")
+HEADINGS = {
+    "ID": "ID",
+    "Type": "TYPE",
+    "Size": "SIZE",
+    "Bytes": "BYTES",
+    "Snapshot": "SNAPSHOT",
+    "CreatedAt": "CREATED AT",
+    "CreatedSince": "CREATED",
+    "LastUsedAt": "LAST USED AT",
+    "LastUsedSince": "LAST USED",
+    "UsageCount": "USES",
+    "Images": "IMAGES",
+    "Shared": "SHARED",
+    "Description": "STEP",
+}
 
 COMMAND = Command(
     "cache ls",

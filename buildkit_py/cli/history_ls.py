@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from buildkit_py.cli import report, sizes, template
+from buildkit_py.cli import listing, sizes
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.progress.text import duration
@@ -14,7 +14,19 @@ if TYPE_CHECKING:
     from buildkit_py.history.record import Build
 
 COLUMNS = ("ID", "Name", "Status", "CreatedSince", "Duration", "Steps", "Cached")
-HEADINGS = ("BUILD ID", "NAME", "STATUS", "CREATED", "DURATION", "STEPS", "CACHED")
+HEADINGS = {
+    "ID": "BUILD ID",
+    "Name": "NAME",
+    "Status": "STATUS",
+    "CreatedAt": "CREATED AT",
+    "CreatedSince": "CREATED",
+    "Duration": "DURATION",
+    "Steps": "STEPS",
+    "Cached": "CACHED",
+    "Context": "CONTEXT",
+    "Image": "IMAGE",
+    "Error": "ERROR",
+}
 FILTERS = ("status", "name", "context", "image")
 
 
@@ -31,11 +43,8 @@ def run(args: Args) -> int:
     if args.flag("quiet"):
         for row in rows:
             print(row["ID"])
-    elif form in ("", "table"):
-        report.table([HEADINGS, *([row[c] for c in COLUMNS] for row in rows)])
     else:
-        for row in rows:
-            print(template.render("{{json .}}" if form == "json" else form, row))
+        listing.show(rows, HEADINGS, form, COLUMNS)
     return 0
 
 

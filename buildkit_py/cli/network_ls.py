@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from buildkit_py.cli import report, sizes, template
+from buildkit_py.cli import listing, sizes
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.typed import TYPE_CHECKING
@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 FILTERS = ("name", "id", "label", "driver", "type", "dangling", "scope")
 COLUMNS = ("ID", "Name", "Driver", "Subnet")
-HEADINGS = ("NETWORK ID", "NAME", "DRIVER", "SUBNET")
+HEADINGS = {
+    "ID": "NETWORK ID",
+    "Name": "NAME",
+    "Driver": "DRIVER",
+    "Scope": "SCOPE",
+    "Subnet": "SUBNET",
+    "Gateway": "GATEWAY",
+    "Internal": "INTERNAL",
+    "IPv6": "IPV6",
+    "Labels": "LABELS",
+    "CreatedAt": "CREATED AT",
+}
 _WITHOUT = ("host", "none", "private")
 """Always there, and no rows of the store: (name, driver) alike."""
 
@@ -39,11 +50,8 @@ def run(args: Args) -> int:
     if args.flag("quiet"):
         for row in rows:
             print(row["ID"] or row["Name"])
-    elif form in ("", "table"):
-        report.table([HEADINGS, *([row[c] for c in COLUMNS] for row in rows)])
     else:
-        for row in rows:
-            print(template.render("{{json .}}" if form == "json" else form, row))
+        listing.show(rows, HEADINGS, form, COLUMNS)
     return 0
 
 

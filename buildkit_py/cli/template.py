@@ -377,7 +377,7 @@ def _field(value: Any, name: str, of: str) -> Any:
             return value[name]
         if of in MAPS:
             return MISSING
-        if name in OPTIONAL:
+        if name in OPTIONAL and name.lower() not in value:
             return OPTIONAL[name]
         raise UsageError(
             f"--format: there is no field '{name}'" + (f" in '.{of}'" if of else ""),

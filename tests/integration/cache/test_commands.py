@@ -93,6 +93,24 @@ def test_du(built: Pybuild) -> None:
     assert {"regular", "exec.cachemount", "images", "blobs"} <= {row["Type"] for row in kinds}
 
 
+@pytest.mark.parametrize(
+    ("command", "field", "heading"),
+    [
+        ("cache ls", "LastUsedAt", "LAST USED AT"),
+        ("cache du", "Bytes", "BYTES"),
+        ("cache du -v", "Snapshot", "SNAPSHOT"),
+        ("history ls", "Context", "CONTEXT"),
+        ("network ls", "Scope", "SCOPE"),
+    ],
+)
+def test_a_table_of_chosen_fields(me: Pybuild, command: str, field: str, heading: str) -> None:
+    """``table`` before a template means headings and columns, as with docker, also where there is no row."""
+    form = "table {{.FIELD}}\t{{.FIELD}}".replace("FIELD", field)
+    first, *rows = me(*command.split(), "--format", form).stdout.splitlines()
+    assert first.split("   ")[0] == heading and first.endswith(heading)
+    assert all("table" not in row and "\t" not in row for row in rows)
+
+
 def test_prune_and_verify(built: Pybuild) -> None:
     told = built("cache", "prune", "--dry-run", "--filter=type=exec.cachemount").stdout
     assert "cache mount /c" in told and "RUN" not in told

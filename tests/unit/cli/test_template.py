@@ -121,6 +121,12 @@ def test_refused_by_name(template: str, message: str) -> None:
     assert message in caught.value.message
 
 
+def test_a_field_of_another_case_is_not_taken_for_one_that_may_be_missing() -> None:
+    assert render("{{.Name}}", {"Id": "x"}) == ""
+    with pytest.raises(UsageError):
+        render("{{.Name}}", {"name": "x"})
+
+
 def test_sizes_and_ages() -> None:
     assert [sizes.size(n) for n in (0, 999, 1000, 4_428_000, 123_456_789, 999_999, 5_000_000_000_000)] == [
         "0B", "999B", "1kB", "4.43MB", "123MB", "1MB", "5TB",
