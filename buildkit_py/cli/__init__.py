@@ -20,6 +20,8 @@ def main(argv: list[str] | None = None) -> int:
         return _run(argv)
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         _fill_standard_streams()
+    # What we make is for ourselves at least: no umask may close it to us.
+    os.umask(os.umask(0) & 0o077)
     # The collector would walk all modules several times while they load and find nothing: 4 ms of 60.
     gc.set_threshold(50_000, 20, 100)
     _leave(_run(sys.argv[1:]))

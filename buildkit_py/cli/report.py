@@ -36,12 +36,16 @@ EXCERPT = 3
 def show(error: Exception, error_status: int = 0) -> int:
     """Write ``error`` to stderr; the exit status that it means (``error_status`` where that is set)."""
     stream = sys.stderr
-    if os.environ.get("PYBUILD_DEBUG"):
-        import traceback
+    try:
+        if os.environ.get("PYBUILD_DEBUG"):
+            import traceback
 
-        traceback.print_exception(error, file=stream)
-    stream.write(render(error, Style(colour_wanted(stream))))
-    stream.flush()
+            traceback.print_exception(error, file=stream)
+        stream.write(render(error, Style(colour_wanted(stream))))
+        stream.flush()
+    except OSError:
+        # There is nobody to tell; the exit status tells all the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     if isinstance(error, ContainerError):
         return error.exit_status
     return error_status or (error.exit_status if isinstance(error, PybuildError) else 1)

@@ -139,7 +139,7 @@ class Engine:
 
         from buildkit_py.network.store import NetworkStore
 
-        return NetworkStore(self.db, crc32(self.root.encode()))
+        return NetworkStore(self.db, crc32(os.fsencode(self.root)))
 
     @cached_property
     def volumes(self) -> VolumeStore:

@@ -54,7 +54,7 @@ def find(mount: str = _MOUNT, membership: str = "/proc/self/cgroup") -> Cgroups:
 def _memberships(path: str) -> dict[str, str]:
     """Controller (or "" for the unified hierarchy) to our group's path."""
     result: dict[str, str] = {}
-    for line in smallfiles.read(path).splitlines():
+    for line in filter(None, smallfiles.read(path).split("\n")):
         _, names, group = line.split(":", 2)
         result.update((name.removeprefix("name="), group) for name in names.split(","))
     return result
@@ -79,7 +79,8 @@ def hierarchies(
 ) -> Hierarchies:
     unified = ""
     single: dict[str, str] = {}
-    for line in smallfiles.read(mountinfo).splitlines():
+    # Not splitlines(): a name may hold what that takes for the end of a line.
+    for line in filter(None, smallfiles.read(mountinfo).split("\n")):
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         point = before.split(" ")[4]
@@ -178,7 +179,7 @@ class Group(NamedTuple):
         """Note it in a file."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(fd, "\n".join((self.unified, *self.single)).encode())
+            os.write(fd, os.fsencode("\n".join((self.unified, *self.single))))
         finally:
             os.close(fd)
 

@@ -7,6 +7,7 @@ identity as a build would, and goes away with all it made.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 
@@ -118,12 +119,12 @@ def _map_program(name: str) -> Finding:
 # The store's file system
 
 
-def _mountinfo() -> list[tuple[str, str]]:
+def _mountinfo(path: str = "/proc/self/mountinfo") -> list[tuple[str, str]]:
     """(mount point, type) of all mounts, in order."""
     result = []
-    for line in smallfiles.read("/proc/self/mountinfo").strip().splitlines():
+    for line in filter(None, smallfiles.read(path).split("\n")):
         before, _, after = line.partition(" - ")
-        point = before.split()[4].encode().decode("unicode_escape")
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), before.split(" ")[4])
         result.append((point, after.split()[0]))
     return result
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 def read(path: str) -> str:
     """The text; "" where it can't be read."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as f:
+        # A carriage return is part of a name.
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as f:
             return f.read()
     except OSError:
         return ""

@@ -63,7 +63,7 @@ def host_device(folder: str) -> str:
     """The name of the host's end of the pair of a store's holder; ``folder`` is the store's ``network``."""
     from zlib import crc32
 
-    return f"{HOST_DEVICES}{crc32(folder.encode()):08x}"
+    return f"{HOST_DEVICES}{crc32(os.fsencode(folder)):08x}"
 
 
 class Pair:

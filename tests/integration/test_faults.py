@@ -255,3 +255,24 @@ def test_a_damaged_store_is_named_or_mended(me: Pybuild, damage: str) -> None:
         assert "store" in done.stderr and str(me.store) in done.stderr, done.stderr
     else:
         assert me("run", "--rm", "x", "cat", "/one", "/two").stdout == "1\n2\n"
+
+
+def test_a_store_whose_path_is_no_text(pybuild: Pybuild) -> None:
+    odd = {"PYBUILD_ROOT": f"{pybuild.folder}/a, b:c\\d\n\udcff"}
+    pybuild(
+        "build", "-t", "one", pybuild.context({"Dockerfile": "FROM busybox\nRUN echo 1 > /one\n"}), env=odd
+    )
+    pybuild("run", "-d", "--name", "box", "one", "sleep", "1000", env=odd)
+    assert pybuild("exec", "box", "cat", "/one", env=odd).stdout == "1\n"
+    pybuild("rm", "-f", "box", env=odd)
+
+
+def test_a_umask_that_closes_files_to_their_owner(pybuild: Pybuild) -> None:
+    place = pybuild.context(
+        {"Dockerfile": "FROM busybox\nCOPY file /one\nRUN cat /one > /two\n", "file": "1\n"}
+    )
+    pybuild("build", "-t", "one", place, umask=0o777)
+    assert pybuild("run", "--rm", "one", "cat", "/two", umask=0o777).stdout == "1\n"
+    assert "one" in pybuild("images").stdout
+    pybuild("save", "-o", "out/one.tar", "one", umask=0o777)
+    pybuild("load", "-i", "out/one.tar")

@@ -139,6 +139,7 @@ def test_a_full_disk_and_closed_streams_are_errors_or_nothing() -> None:
     assert full.returncode == 1 and "No space left on device" in full.stderr
     for line in ("pybuild version >&-", "pybuild version <&- >&- 2>&-", "pybuild --version <&-"):
         assert shell(line).returncode == 0
+    assert shell("pybuild bulid 2> /dev/full").returncode == 2
     wrong = shell("pybuild bulid >&-")
     assert wrong.returncode == 2 and wrong.stderr.startswith("ERROR: there is no command")
 

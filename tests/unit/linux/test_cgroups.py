@@ -228,3 +228,13 @@ def test_what_dead_builds_left_is_swept(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     cgroups.sweep(Group(str(tmp_path / f"build-{os.getpid()}-1")))
     assert {name: (tmp_path / name).exists() for name in names} == names
+
+
+def test_a_mount_point_that_looks_like_two_lines(tmp_path: Path) -> None:
+    """Whoever may mount something, by fusermount say, chooses its name."""
+    false = "/home/me/\u2028x"
+    lines = f"25 30 0:23 / {false} rw - fuse me rw\n26 30 0:24 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+    (tmp_path / "mountinfo").write_text(lines)
+    (tmp_path / "cgroup").write_text("0::/a\n")
+    found = cgroups.hierarchies(str(tmp_path / "mountinfo"), str(tmp_path / "cgroup"))
+    assert found == Hierarchies("/sys/fs/cgroup", "/a", {})

@@ -131,3 +131,13 @@ def test_hints_name_commands() -> None:
 
     assert "sysctl" in hints.hint("unshare", errno.ENOSPC)
     assert hints.hint("unshare", errno.ENOMEM) == ""
+
+
+def test_mount_points_with_odd_names(tmp_path: Path) -> None:
+    line = "36 35 98:0 / {} rw shared:1 - {} source rw\n"
+    odd = (("/é", "ext4"), (r"/a\040b\134", "xfs"), ("/a\u2028\x0cb\rc", "fuse"))
+    (tmp_path / "mountinfo").write_bytes(
+        "".join(line.format(*one) for one in odd).encode() + b"1 2 3:4 / /\xff rw - ext4 x rw\n"
+    )
+    found = probe._mountinfo(str(tmp_path / "mountinfo"))
+    assert found == [("/é", "ext4"), ("/a b\\", "xfs"), ("/a\u2028\x0cb\rc", "fuse"), ("/\udcff", "ext4")]
