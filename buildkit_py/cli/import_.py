@@ -18,7 +18,6 @@ def run(args: Args) -> int:
         image = session.engine.import_tar(
             source,
             args.text("name"),
-            session.display,
             changes=args.texts("changes"),
             message=args.text("message"),
             platform=args.text("platform"),

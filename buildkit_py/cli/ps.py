@@ -78,7 +78,7 @@ def chosen(engine: Engine, args: Args) -> list[dict[str, Any]]:
             # Removed between the two looks.
             continue
         if (everything or state.live) and kept(engine, container, config, state, wanted, containers):
-            row = fields(engine, container, config, state, whole=args.flag("no_trunc"))
+            row = fields(container, config, state, whole=args.flag("no_trunc"))
             if args.flag("size") or "Size" in args.text("format"):
                 row["Size"] = size_of(engine, container)
             rows.append(row)
@@ -104,9 +104,7 @@ def _filters(args: Args) -> dict[str, list[str]]:
     return wanted
 
 
-def fields(
-    engine: Engine, container: Container, config: Config, state: State, *, whole: bool
-) -> dict[str, Any]:
+def fields(container: Container, config: Config, state: State, *, whole: bool) -> dict[str, Any]:
     from buildkit_py.runtime import description
 
     command = " ".join(f"'{word}'" if " " in word else word for word in config.command)

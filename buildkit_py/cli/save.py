@@ -17,7 +17,7 @@ def run(args: Args) -> int:
     from buildkit_py.cli.session import Session
 
     with Session("quiet") as session:
-        session.engine.save(args.texts("images"), path or "-", args.text("format"), session.display)
+        session.engine.save(args.texts("images"), path or "-", args.text("format"))
     return 0
 
 

@@ -132,7 +132,7 @@ def _details(
     print("\nContainers space usage:\n")
     rows = [["CONTAINER ID", "IMAGE", "COMMAND", "LOCAL VOLUMES", "SIZE", "CREATED", "STATUS", "NAMES"]]
     for container, size in containers:
-        row = ps.fields(engine, container, container.config(), container.state(), whole=False)
+        row = ps.fields(container, container.config(), container.state(), whole=False)
         row["Size"] = sizes.size(size)
         columns = "ID Image Command LocalVolumes Size RunningFor Status Names"
         rows.append([row[c] for c in columns.split()])

@@ -379,7 +379,7 @@ class Engine:
 
         return push(self, ref, emit)
 
-    def save(self, names: Sequence[str], dest: str, form: str, emit: Emit) -> None:
+    def save(self, names: Sequence[str], dest: str, form: str) -> None:
         from buildkit_py.engine.images import save
 
         save(self, names, dest, form)
@@ -395,7 +395,7 @@ class Engine:
         return size_of(self, image)
 
     def import_tar(
-        self, source: str, name: str, emit: Emit, *, changes: Sequence[str], message: str, platform: str
+        self, source: str, name: str, *, changes: Sequence[str], message: str, platform: str
     ) -> Image:
         from buildkit_py.engine.images import import_tar
 

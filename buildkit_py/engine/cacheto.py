@@ -50,7 +50,7 @@ class Result(NamedTuple):
 
 
 def results_of(
-    engine: Engine, sharing: Sharing, graph: Graph, nodes: Sequence[Node], diffs: DiffIds | None
+    engine: Engine, sharing: Sharing, nodes: Sequence[Node], diffs: DiffIds | None
 ) -> list[Result]:
     """The results of nodes that the store or a cache has. ``diffs`` takes diff ids that are not known;
     without it such results are left out."""
@@ -96,7 +96,7 @@ def inline_field(
     chain = layer_nodes(graph, (root,))
     nodes = [n for n in graph.needed_for((root,)) if n.digest in chain]
     results = []
-    for result in results_of(engine, sharing, graph, nodes, None):
+    for result in results_of(engine, sharing, nodes, None):
         own = [layer.diff_id for layer in result.layers]
         if own == list(diff_ids[: len(own)]):
             # The config knows nothing of blobs: how many layers they are is all that it says.
@@ -125,7 +125,7 @@ def export(
         nodes = [n for n in nodes if n.digest in chain]
     with Step(emit, f"exporting cache to {spec.kind}") as step:
         engine.enter()
-        results = results_of(engine, sharing, graph, nodes, diffs)
+        results = results_of(engine, sharing, nodes, diffs)
         backend = open_backend(spec, services(engine))
         try:
             writer = Writer(engine, backend, options, emit, step.event.digest)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def plan(engine: Engine, request: RunRequest, emit: Emit) -> Config:
     """What a new container is to be made of; its image is here then. Raises PybuildError."""
     engine.share()
-    image = find_image(engine, request, emit)
+    image = find_image(engine, request)
     image_config = image.config.get("config") or {}
     command = arguments(image_config, request)
     check_sysctls(request.isolation, kind_of(request.networking.networks))
@@ -97,7 +97,7 @@ def with_others(engine: Engine, request: RunRequest) -> tuple[MountSpec, ...]:
     return tuple(mounts)
 
 
-def find_image(engine: Engine, request: RunRequest, emit: Emit) -> Image:
+def find_image(engine: Engine, request: RunRequest) -> Image:
     """The image in the store, pulled first where it isn't there or ``--pull=always`` asks for it."""
     if request.pull != "always":
         try:

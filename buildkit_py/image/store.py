@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 
 from buildkit_py.content.store import ContentStore
 from buildkit_py.database import Database
-from buildkit_py.digest import DiffID, Digest, is_valid, of_bytes
+from buildkit_py.digest import DiffID, Digest, is_valid
 from buildkit_py.errors import NotFoundError, UsageError
 from buildkit_py.image import assemble, reference
 from buildkit_py.image.assemble import LayerBlob
@@ -261,10 +261,6 @@ class ImageStore:
             )
         return self._untag(image.names, (image.id,))
 
-    def remove_dangling(self) -> Removed:
-        """Remove every image that has no name."""
-        return self._untag((), tuple(image.id for image in self.images() if not image.names))
-
     def dangling_names(self) -> list[tuple[str, str]]:
         """(name, image id or index digest) of names that lead to nothing that is here."""
         here = {str(image.id) for image in self.images()}
@@ -330,10 +326,6 @@ class ImageStore:
         for (image_id,) in self._db.all("SELECT id FROM images"):
             found.update(self._blobs_of(Digest(image_id)))
         return found
-
-    def refetchable(self) -> set[Digest]:
-        """Blobs that a registry was seen to hold: pruning may take those whose layers are unpacked."""
-        return {Digest(row[0]) for row in self._db.all("SELECT DISTINCT digest FROM blob_origins")}
 
     def match(self, text: str, wanted: str = "") -> Image | None:
         """As find(), but None where there is no such image; names are not filled in."""
@@ -486,8 +478,3 @@ def _fits(image: Image, wanted: str) -> bool:
     if not wanted or wanted == image.platform:
         return True
     return platform.matches(platform.parse(wanted), platform.parse(image.platform))
-
-
-def index_digest(data: bytes) -> Digest:
-    """The digest of an index's bytes, as names point at it."""
-    return of_bytes(data)

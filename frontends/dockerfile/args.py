@@ -17,20 +17,6 @@ PROXY = frozenset(
 )
 """Reach RUN without any ARG and stay out of cache keys and history unless declared."""
 
-CONTROL = frozenset(
-    (
-        "BUILDKIT_INLINE_CACHE",
-        "BUILDKIT_MULTI_PLATFORM",
-        "BUILDKIT_SANDBOX_HOSTNAME",
-        "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
-        "BUILDKIT_CACHE_MOUNT_NS",
-        "BUILDKIT_DOCKERFILE_CHECK",
-        "BUILDKIT_SYNTAX",
-        "SOURCE_DATE_EPOCH",
-    )
-)
-"""Build arguments that steer the builder itself."""
-
 
 def automatic(target: Platform, build: Platform, stage: str, given: Mapping[str, str]) -> dict[str, str]:
     """The automatic ARGs of the global scope. ``given`` are build arguments, which override them."""
