@@ -232,11 +232,11 @@ def test_any_text_is_patterns_or_a_clear_error(text: str) -> None:
 
 
 def test_hostile_patterns_and_paths_take_no_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not _hidden("*a" * 100 + "b", "a" * 255)
     assert not _hidden("/".join(["**/a"] * 60) + "/b", "/".join(["a"] * 1000))
     assert not _hidden("x", "/".join(["a"] * 2000))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_fifty_thousand_files() -> None:

@@ -456,9 +456,9 @@ def test_nesting_is_bounded() -> None:
     ["a" * 65535, "$" * 65535, "'a'" * 21845, '"' * 65534, "\\a" * 32767, "${a}" * 16383, "$a " * 21845],
 )
 def test_time_is_linear(word: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     expand(word, {"a": "b"})
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
 
 
 TEXT = st.text(st.one_of(st.sampled_from("$${}{}:-+?#%/\\`'\"xe \n*?ab"), st.characters()), max_size=40)

@@ -258,13 +258,13 @@ def test_dump_ast_reads_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_hostile_files_give_one_clear_error(data: bytes) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     if data == b"ENV":
         assert parse(data).instructions[0].args == ()
         return
     with pytest.raises(DockerfileError) as caught:
         parse(data)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     error = caught.value
     assert error.message and len(error.message) < 300
     assert 0 <= error.start <= error.end <= len(error.lines)
@@ -353,7 +353,7 @@ def test_only_dockerfile_errors_for_what_looks_like_one(text: str) -> None:
 
 
 def test_a_thousand_lines_are_fast() -> None:
-    """Required: 50 ms on one core. The bound is generous, for other tests may run beside this one."""
+    """Required: 50 ms on one core."""
     block = (
         "RUN --mount=type=cache,target=/x apt-get update && \\\n  apt-get install -y 'a b' \n"
         'ENV A=$B C="d e"\nCOPY --from=x a b /c/\nRUN <<EOF\na\nEOF\nCMD ["a", "b"]\nRUN echo hi\n# c\n'
@@ -362,9 +362,9 @@ def test_a_thousand_lines_are_fast() -> None:
     assert data.count(b"\n") == 1001
     best = 1.0
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         parse(data)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert best < 0.05
 
 
@@ -406,12 +406,12 @@ def test_a_thousand_lines_are_fast() -> None:
 def test_no_step_is_quadratic(unit: str, before: str) -> None:
     """64 KiB of each; anything quadratic in Python takes minutes."""
     data = (before + unit * (65000 // len(unit.encode()))).encode()
-    start = time.monotonic()
+    start = time.process_time()
     try:
         dump(parse(data))
     except DockerfileError:
         pass
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 @settings(max_examples=5, deadline=None)
@@ -419,9 +419,9 @@ def test_no_step_is_quadratic(unit: str, before: str) -> None:
 def test_long_joined_lines_are_not_quadratic(which: int) -> None:
     unit = ("--a=b ", "${ ", "<<E ", "\\\\ ", '"x" ')[which - 1]
     data = "FROM a\nRUN " + (unit * 1000 + "\\\n") * 100
-    start = time.monotonic()
+    start = time.process_time()
     try:
         parse(data.encode())
     except DockerfileError:
         pass
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5

@@ -79,9 +79,9 @@ def test_other_escapes_are_errors(pattern: str) -> None:
 )
 def test_hostile_patterns_are_not_exponential(pattern: str) -> None:
     value = "a" * 65536
-    start = time.monotonic()
+    start = time.process_time()
     segments = patterns.compile_pattern(pattern, "\\")
     patterns.remove_prefix(segments, value, longest=True)
     patterns.remove_suffix(segments, value, longest=False)
     patterns.replace(segments, value, "x", every=True)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5

@@ -101,10 +101,10 @@ def test_any_pattern_compiles_or_is_an_error(pattern: str, name: str) -> None:
 
 
 def test_no_pattern_is_slow() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not component("*a" * 40 + "b").fullmatch("a" * 255)
     assert not Excludes(["**/" + "*a" * 40 + "b"]).match("a" * 255)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(
