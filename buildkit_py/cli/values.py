@@ -50,8 +50,13 @@ def fields(text: str, option: str) -> list[str]:
 
 def attributes(text: str, option: str) -> dict[str, str]:
     """``key=value,key=value``; a key without a value maps to ""; keys are lower-cased."""
+    return attributes_of(fields(text, option), text, option)
+
+
+def attributes_of(given: list[str], text: str, option: str) -> dict[str, str]:
+    """The same of fields that are apart; ``text`` is all of them, for errors."""
     result: dict[str, str] = {}
-    for field in fields(text, option):
+    for field in given:
         key, _, value = field.partition("=")
         key = key.strip().lower()
         if not key:

@@ -19,6 +19,14 @@ NOEXEC = sc.MOUNT_ATTR_NOEXEC
 RDONLY = sc.MOUNT_ATTR_RDONLY
 PLAIN = NOSUID | NODEV | NOEXEC
 
+TIMES = {
+    "noatime": sc.MOUNT_ATTR_NOATIME,
+    "strictatime": sc.MOUNT_ATTR_STRICTATIME,
+    "nodiratime": sc.MOUNT_ATTR_NODIRATIME,
+    "relatime": 0,
+}
+"""mount(8)'s words for when the time of last access is kept."""
+
 
 def new(kind: str, options: tuple[tuple[str, str], ...] = (), attributes: int = 0) -> int:
     """A detached mount of a new file system instance, as a descriptor. An option "" has no value."""

@@ -151,12 +151,16 @@ def _mount(mount: SandboxMount, files: dict[str, str]) -> Document:
     write = "ro" if mount.readonly else "rw"
     if mount.kind == "tmpfs":
         options = ["nosuid", "nodev", write, f"mode={mount.mode:o}", f"uid={mount.uid}", f"gid={mount.gid}"]
-        return _new(mount.target, "tmpfs", options + ([f"size={mount.size}"] if mount.size else []))
+        options += ["noexec"] if mount.noexec else []
+        options += [f"size={mount.size}"] if mount.size else []
+        options += [f"{name}={value}" if value else name for name, value in mount.options]
+        return _new(mount.target, "tmpfs", options)
     if mount.kind == "file":
         return _bind(files[mount.target], mount.target, ["bind", "nosuid", "nodev", "noexec", write])
     source = os.path.join(mount.source, mount.inside.lstrip("/")) if mount.inside else mount.source
     safe = [] if device(source) else ["nodev"]
-    return _bind(source, mount.target, ["rbind", "rprivate", *safe, write])
+    bind = "bind" if mount.submounts == "left out" else "rbind"
+    return _bind(source, mount.target, [bind, "rprivate", *safe, write])
 
 
 def device(path: str) -> tuple[str, int, int] | None:

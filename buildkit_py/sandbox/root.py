@@ -58,7 +58,16 @@ class Root:
         self._sys(root)
         walk = stubs.Walk(root)
         for mount, fd in zip(self._mounts, sources, strict=True):
-            place = self._place(walk, root, mount.target, folder=mount.target in folders)
+            folder = mount.target in folders
+            place = self._place(walk, root, mount.target, folder=folder)
+            if _is_folder(place) != folder:
+                kinds = ("a directory", "a file") if folder else ("a file", "a directory")
+                raise SandboxError(
+                    f"{mount.source or mount.kind} is {kinds[0]} and can't be mounted on {mount.target}, "
+                    f"which is {kinds[1]}",
+                    call="move_mount",
+                    errno=errno.ENOTDIR if folder else errno.EISDIR,
+                )
             mounts.attach(fd, place, mount.target)
         self.stubs += walk.made
         self._mask(root)
@@ -148,8 +157,13 @@ class Root:
             options = [("mode", f"{mount.mode:o}"), ("uid", str(mount.uid)), ("gid", str(mount.gid))]
             if mount.size:
                 options.append(("size", str(mount.size)))
-            noexec = mounts.NOEXEC if mount.noexec else 0
-            return mounts.new("tmpfs", tuple(options), safe | noexec | readonly)
+            options += [pair for pair in mount.options if pair[1]]
+            words = [name for name, value in mount.options if not value]
+            attributes = (mounts.NOEXEC if mount.noexec else 0) | readonly | mounts.NODEV
+            attributes |= 0 if "suid" in words else mounts.NOSUID
+            for word in words:
+                attributes |= mounts.TIMES.get(word, 0)
+            return mounts.new("tmpfs", tuple(options), attributes)
         if mount.kind == "file":
             # A heredoc with #! is executed.
             noexec = 0 if mount.mode & 0o111 else mounts.NOEXEC
@@ -165,7 +179,26 @@ class Root:
             )
         # A device that is bound by name is meant.
         nodev = 0 if stat.S_ISCHR(given) or stat.S_ISBLK(given) else self._nodev
-        return mounts.bind(sc.AT_FDCWD, mount.source, readonly | nodev, follow=False)
+        if mount.submounts == "left out":
+            return self._alone(mount, readonly | nodev)
+        fd = mounts.bind(sc.AT_FDCWD, mount.source, nodev, follow=False)
+        if readonly:
+            sc.mount_setattr(fd, "", readonly, recursive=mount.submounts == "like it")
+        return fd
+
+    def _alone(self, mount: SandboxMount, attributes: int) -> int:
+        """A directory without what is mounted below it."""
+        try:
+            return mounts.bind(sc.AT_FDCWD, mount.source, attributes, recursive=False, follow=False)
+        except SandboxError as e:
+            if e.errno != errno.EINVAL:
+                raise
+            raise SandboxError(
+                f"{mount.source} can't be mounted without what is mounted below it",
+                call=e.call,
+                errno=e.errno,
+                hint="only real root may look below a mount",
+            ) from e
 
     def _inside(self, mount: SandboxMount, readonly: int) -> int:
         """A part of a directory that others may change meanwhile: opened first, then mounted as opened."""

@@ -31,6 +31,11 @@ class SandboxMount(NamedTuple):
     """tmpfs: nothing on it can be executed."""
     inside: str = ""
     """bind: what is mounted, below ``source``; links on the way stay inside of it."""
+    options: tuple[tuple[str, str], ...] = ()
+    """tmpfs: further options of the file system (``nr_inodes``), and of the mount (``noatime``, without a
+    value)."""
+    submounts: Literal["like it", "as they are", "left out"] = "like it"
+    """bind: what is mounted below ``source`` becomes read-only with it, stays writable, or is not taken."""
 
 
 class SandboxSpec(NamedTuple):

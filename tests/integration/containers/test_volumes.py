@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,64 @@ def test_bind_mounts(pybuild: Pybuild) -> None:
         text = f"{place}:/m:{option}"
         assert f"'{option}'" in pybuild("run", "--rm", "-v", text, "busybox", "true", status=125).stderr
     assert pybuild("ps", "-aq").stdout == ""
+
+
+def test_options_of_mounts(pybuild: Pybuild) -> None:
+    def failed(*options: str) -> str:
+        return pybuild("run", "--rm", *options, "busybox", "true", status=125).stderr
+
+    made = "type=volume,source=v,target=/m,volume-label=a=b,volume-label=c"
+    pybuild("run", "--rm", "--mount", made, "busybox", "true")
+    assert pybuild("volume", "inspect", "-f", "{{json .Labels}}", "v").stdout == '{"a":"b","c":""}\n'
+    place = pybuild.out / "bound"
+    place.mkdir()
+    pybuild.person.own(place)
+    device = (
+        f"type=volume,source=w,target=/m,volume-opt=type=none,volume-opt=o=bind,volume-opt=device={place}"
+    )
+    pybuild("run", "--rm", "--mount", device, "busybox", "touch", "/m/file")
+    assert (place / "file").exists()
+
+    assert "'../..' is no path inside" in failed("--mount", "source=v,target=/m,volume-subpath=../..")
+    assert "is a directory and can't be mounted on /etc/passwd" in failed("-v", f"{place}:/etc/passwd")
+    assert "is a file and can't be mounted on /etc" in failed("-v", f"{place}/file:/etc")
+    assert "mode=0999 is not an octal mode" in failed("--mount", "type=tmpfs,target=/m,tmpfs-mode=0999")
+    options = "/m:size=50%,nr_inodes=100,noatime,suid"
+    shown = pybuild("run", "--rm", "--tmpfs", options, "busybox", "grep", " /m ", "/proc/mounts").stdout
+    words = shown.split()[3].split(",")
+    assert {"noatime", "nr_inodes=100", "noexec", "nodev"} <= set(words)
+    assert "nosuid" not in words
+    assert any(word.startswith("size=") for word in words)
+
+
+def test_what_is_mounted_below_a_bind_mount(root: Pybuild) -> None:
+
+    place = root.out / "bound"
+    (place / "below").mkdir(parents=True)
+    (root.out / "other").mkdir()
+    (root.out / "other" / "file").touch()
+    script = f"mount --bind {root.out}/other {place}/below && exec "
+    program = " ".join(root.program.argv)
+    for options, listed, written in (
+        ("", "file", "xy"),
+        (",bind-recursive=disabled", "", "xy"),
+        (",readonly", "file", ""),
+        (",readonly,bind-recursive=writable", "file", "y"),
+        (",readonly,bind-recursive=readonly", "file", ""),
+    ):
+        mount = f"type=bind,source={place},target=/m{options}"
+        inside = "ls /m/below; (echo > /m/x) && echo x; (echo > /m/below/y) && echo y; rm -f /m/x /m/below/y"
+        run = f"{program} run --rm --mount {mount} busybox sh -c '{inside}'"
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", script + run],
+            env=root.environment,
+            cwd=root.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.split() == [*listed.split(), *written], options + done.stderr
 
 
 def test_a_mount_is_made_the_containers_users(ids: Pybuild) -> None:

@@ -97,3 +97,37 @@ def test_a_run_with_everything() -> None:
     assert run(args("run --entrypoint= image")).entrypoint == ()
     with pytest.raises(UsageError, match="same target /b"):
         run(args("run -v /a:/b --tmpfs /b/ image"))
+
+
+def test_a_mount_and_all_its_keys() -> None:
+    def mount(text: str) -> MountSpec:
+        return run(args(f"run --mount {text} image")).mounts[0]
+
+    assert mount("type=bind,src=/a,dst=/b,readonly=true") == MountSpec("bind", "/b", "/a", True)
+    assert mount("type=bind,src=/a,dst=/b,ro=0") == MountSpec("bind", "/b", "/a")
+    left_out = MountSpec("bind", "/b", "/a", False, (("bind-recursive", "disabled"),))
+    assert mount("type=bind,src=/a,dst=/b,bind-nonrecursive") == left_out
+    assert mount("type=bind,src=/a,dst=/b,bind-recursive=disabled") == left_out
+    assert mount("src=v,dst=/b,volume-nocopy=false") == MountSpec("volume", "/b", "v")
+    options = (("volume-label", "a=b"), ("volume-opt", "type=none"), ("volume-opt", "o=bind"))
+    assert mount("src=v,volume-label=a=b,volume-opt=type=none,volume-opt=o=bind,dst=/b") == MountSpec(
+        "volume", "/b", "v", False, options
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("type=bind,src=/a,dst=/b,readonly=foo", "'readonly=foo' is neither true nor false"),
+        ("type=bind,src=/a,dst=/b,volume-nocopy", "'volume-nocopy' is for type=volume"),
+        ("type=bind,src=/a,dst=/b,volume-opt=a=b", "'volume-opt' is for type=volume"),
+        ("type=volume,src=a,dst=/b,bind-propagation=rprivate", "'bind-propagation' is for type=bind"),
+        ("type=tmpfs,dst=/b,volume-nocopy", "'volume-nocopy' is for type=volume"),
+        ("type=bind,src=/a,dst=/b,bind-recursive=foo", "bind-recursive=foo is not known"),
+        ("type=bind,src=/a,dst=/b,bind-recursive=writable", "bind-recursive=writable needs readonly"),
+        ("type=volume,src=a,src=b,dst=/b", "'src' is given twice"),
+    ],
+)
+def test_a_mount_with_a_wrong_key(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(args(f"run --mount {text} image"))
