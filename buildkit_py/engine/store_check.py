@@ -211,6 +211,7 @@ class _Check:
             self.found("name", name, f"{target} is gone", "removed")
             if self.mend:
                 engine.images.drop_name(name)
+        used = {container.image for container in engine.containers.list()}
         for image in engine.images.images():
             if image.manifest is not None:
                 continue  # its registry has what is missing
@@ -219,9 +220,15 @@ class _Check:
                 chain = digests.chain_id(chain, diff)
             if chain is None or engine.snapshots.by_chain_id(chain) is not None:
                 continue
-            if not self._can_be_unpacked(image.diff_ids):
+            if self._can_be_unpacked(image.diff_ids):
+                continue
+            if image.names or image.id in used:
                 shown = ", ".join(image.names) or image.id
                 self.found("image", shown, "a layer of it is gone: build it again")
+                continue
+            self.found("image", image.id, "a layer of it is gone, and it has no name", "removed")
+            if self.mend:
+                engine.images.remove(image.id)
 
     def _can_be_unpacked(self, diff_ids: list[DiffID]) -> bool:
         from buildkit_py.source.image import PREFERENCE

@@ -6,7 +6,8 @@ snapshot. Several snapshots may use one layer (base images that share layers, CO
 Written: a directory is staged (buildkit_py.snapshot.staging), renamed to its layer id, then its rows are
 inserted in one transaction. Removed: the rows go first, then the directory is renamed into ``.trash``, and
 deleted at leisure. A crash leaves a staged directory, an unnamed layer directory or trash; all three are
-found by :meth:`SnapshotStore.collect_trash`. Rows never point at what is not there.
+found by :meth:`SnapshotStore.collect_trash`. Rows never point at what is not there,
+but after a power cut: whole() asks.
 
 Lock rule: SQLite's; directories are never changed after their rename. Nothing is synced: after a power cut
 the file system decides what of the last seconds is left.
@@ -85,6 +86,7 @@ class SnapshotStore:
         self._token: staging.Token | None = None
         self._count = 0
         self._layers: dict[SnapshotID, tuple[str, ...]] = {}
+        self._seen: set[str] = set()
 
     def use(self, identity: Identity) -> None:
         """Say who we are; before anything is read from or written to a layer directory."""
@@ -153,7 +155,7 @@ class SnapshotStore:
         """Make a staged directory a layer on ``parent`` and return the snapshot.
 
         Nothing may be mounted on it any more. Where ``id`` exists already (another process was
-        faster), the staged directory is thrown away.
+        faster), the staged directory is thrown away; where it has lost a layer, it is put in its place.
         """
         if staged.done:
             raise StoreError("a staged layer directory is committed twice, or after it was aborted")
@@ -165,9 +167,9 @@ class SnapshotStore:
         staged.done = True
         snapshot = id or SnapshotID(os.urandom(12).hex())
         with self._db.transaction():
-            fresh = not self.exists(snapshot)
+            fresh = not (self.exists(snapshot) and self.whole(snapshot))
             if fresh:
-                self._forget_other_mode(snapshot)
+                self._forget_unusable(snapshot)
                 self._db.run(
                     "INSERT INTO layers VALUES (?, ?, ?, NULL, NULL, ?)",
                     (layer, self.mode, diff_id, time.time()),
@@ -189,13 +191,13 @@ class SnapshotStore:
             )
             if row is None:
                 raise NotFoundError(f"there is no snapshot {layer_of}")
-            if not self.exists(snapshot):
-                self._forget_other_mode(snapshot)
+            if not (self.exists(snapshot) and self.whole(snapshot)):
+                self._forget_unusable(snapshot)
                 self._insert(snapshot, row[0], parent, row[1])
         return snapshot
 
-    def _forget_other_mode(self, snapshot: SnapshotID) -> None:
-        # A user who got (or lost) subordinate ids since then; the files are found by collect_trash().
+    def _forget_unusable(self, snapshot: SnapshotID) -> None:
+        # Of a user who got (or lost) subordinate ids since then; the files are found by collect_trash().
         if self._db.run("DELETE FROM snapshots WHERE id = ?", (snapshot,)):
             self._db.run("DELETE FROM layers WHERE id NOT IN (SELECT layer FROM snapshots)")
 
@@ -264,9 +266,31 @@ class SnapshotStore:
         ):
             if self._mode and mode != self._mode:
                 continue
-            if doomed is None or self._spare(snapshot):
+            if (doomed is None or self._spare(snapshot)) and self.whole(snapshot):
                 return SnapshotID(snapshot)
         return None
+
+    def whole(self, id: SnapshotID) -> bool:
+        """Whether all layers of a snapshot are on disk; looked at once by each process.
+
+        One that is lost (to a power cut, to somebody's rm) is made again by whoever wants it; the rows stay
+        until then, or until the store is checked.
+        """
+        try:
+            chain = self.chain(id)
+        except NotFoundError:
+            return False
+        for info in chain:
+            if info.layer in self._seen:
+                continue
+            try:
+                os.stat(self.layer_path(info))
+            except FileNotFoundError:
+                return False
+            except OSError:
+                pass  # another identity's may not be looked at
+            self._seen.add(info.layer)
+        return True
 
     def _spare(self, id: str) -> bool:
         """Whether the snapshot is still there; it is no longer doomed then."""

@@ -39,7 +39,7 @@ class Handler:
 
     def load(self, ctx: BuildContext, node: Node, op: Any, key: Key) -> Hit | None:
         snapshot = ctx.index.get(key.digest)
-        if snapshot is not None:
+        if snapshot is not None and ctx.snapshots.whole(snapshot):
             return Hit(snapshot)
         promised = ctx.shared.find(node, key) if ctx.shared is not None else None
         return None if promised is None else Hit(promised)
@@ -87,7 +87,8 @@ class ContentHandler(Handler):
         definition = keys.key_of(self.definition(op, inputs, taken)).digest
         ctx.definitions[node.digest] = definition
         alias = ctx.index.alias(definition)
-        if alias is not None and ctx.index.get(alias.digest) is not None:
+        found = None if alias is None else ctx.index.get(alias.digest)
+        if found is not None and ctx.snapshots.whole(found):
             return alias
         return ctx.shared.definition(definition) if ctx.shared is not None else None
 

@@ -108,7 +108,8 @@ class GitHandler(Handler):
     def fetch(self, ctx: BuildContext, node: Node, op: GitSource, emit: Emit) -> bool:
         """Check the files out where they are not here; whether that was so."""
         key = self.key(ctx, node, op, ())
-        if ctx.index.get(key.digest) is not None and not node.meta.no_cache:
+        found = ctx.index.get(key.digest)
+        if found is not None and ctx.snapshots.whole(found) and not node.meta.no_cache:
             return False
         files = ctx.checkouts[node.digest] = _check_out(ctx, op, key)
         ctx.services.stack.callback(files.remove)

@@ -122,7 +122,10 @@ class Worker:
     def _made_meanwhile(self, key: Key) -> SnapshotID | None:
         """By another build, since this one looked."""
         found = self.context.index.get(key.digest)
-        return found if found is not None and self.context.snapshots.exists(found) else None
+        return found if found is not None and self._usable(found) else None
+
+    def _usable(self, snapshot: SnapshotID) -> bool:
+        return self.context.snapshots.exists(snapshot) and self.context.snapshots.whole(snapshot)
 
     def _run(self, node: Node, key: Key, results: Sequence[Result], emit: Emit) -> Result:
         results = self.context.fetched(results)

@@ -163,6 +163,21 @@ def end_within(process: subprocess.Popen[str], seconds: float) -> None:
     process.communicate()
 
 
+def test_lost_layers_are_made_again(pybuild: Pybuild) -> None:
+    """As a power cut leaves them, or somebody's rm: rows that name a directory which is not there."""
+    context = busy(pybuild, 1)
+    pybuild("build", "-q", "-t", "app", context)
+    layers = pybuild.store / "snapshots" / pybuild.person.kind.replace("root", "ids")
+    names = sorted(path.name for path in layers.iterdir())
+    assert len(names) > 6
+    for name in names:
+        os.rename(layers / name, layers / f"lost-{name}")
+        assert built(pybuild, context) == expected(1)
+    pybuild("build", "-q", "-t", "app", context)
+    assert all(f["mend"] for f in verified(pybuild))  # type: ignore[index]
+    assert verified(pybuild) == []
+
+
 POLICY = 'interval = "0s"\n[[policy]]\nmaxUsedSpace = "1MB"\n'
 PIECES = """\
 FROM busybox AS one
