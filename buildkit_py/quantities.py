@@ -27,6 +27,8 @@ def size(text: str, option: str) -> int:
         raise UsageError(f"{option}: '{text}' is not a size", hint="for example 64m or 1g") from None
     if result < 0:
         raise UsageError(f"{option}: '{text}' is negative")
+    if result >= 1 << 63:
+        raise UsageError(f"{option}: '{text}' is too large")
     return result
 
 

@@ -194,6 +194,8 @@ def ulimits(texts: tuple[str, ...], option: str = "--ulimit") -> tuple[tuple[str
         soft, _, hard = limit.partition(":")
         try:
             low, high = int(soft), int(hard or soft)
+            if max(abs(low), abs(high)) >= 1 << 63:
+                raise ValueError
         except ValueError:
             equals = ""
             low = high = 0

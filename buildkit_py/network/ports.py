@@ -26,13 +26,16 @@ class Listener(NamedTuple):
 
 
 def exposed(config_ports: Iterable[str]) -> tuple[PortSpec, ...]:
-    """The ports of an image's EXPOSE (and --expose) as -P publishes them; sctp can't be."""
-    result = []
-    for text in sorted(config_ports, key=lambda t: (t.partition("/")[2], int(t.partition("/")[0]))):
-        port, _, protocol = text.partition("/")
-        if (protocol or "tcp") in ("tcp", "udp"):
-            result.append(PortSpec(int(port), protocol or "tcp"))
-    return tuple(result)
+    """The ports of an image's EXPOSE (and --expose) as -P publishes them, in their order; not those of sctp,
+    and none where an image of another builder has something that is no port there."""
+    found: set[tuple[str, int]] = set()
+    for text in config_ports:
+        numbers, _, protocol = text.partition("/")
+        first, dash, last = numbers.partition("-")
+        ends = [int(end) for end in (first, last if dash else first) if end.isascii() and end.isdigit()]
+        if (protocol or "tcp") in ("tcp", "udp") and len(ends) == 2 and 0 < ends[0] <= ends[1] <= 65535:
+            found.update((protocol or "tcp", port) for port in range(ends[0], ends[1] + 1))
+    return tuple(PortSpec(port, protocol) for protocol, port in sorted(found))
 
 
 def listen(specs: Sequence[PortSpec], holder_of: Callable[[int, str], str]) -> tuple[Listener, ...]:

@@ -24,6 +24,8 @@ MAX_DOCUMENT = 4 << 20
 """Bytes: the limit that the distribution spec recommends for manifests."""
 
 _Text = Annotated[str, msgspec.Meta(max_length=1 << 20)]
+_Number = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+"""As Go has them."""
 _Size = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
 
@@ -89,11 +91,11 @@ class History(msgspec.Struct):
 
 class Healthcheck(msgspec.Struct, rename="pascal"):
     test: list[_Text] | None = None
-    interval: int | None = None
-    timeout: int | None = None
-    start_period: int | None = None
-    start_interval: int | None = None
-    retries: int | None = None
+    interval: _Number | None = None
+    timeout: _Number | None = None
+    start_period: _Number | None = None
+    start_interval: _Number | None = None
+    retries: _Number | None = None
 
 
 class ExecConfig(msgspec.Struct, rename="pascal"):
@@ -167,9 +169,9 @@ def config(data: bytes, what: str = "the image config") -> Config:
     run = document.config
     if run is not None:
         words = [*(run.env or ()), *(run.entrypoint or ()), *(run.cmd or ()), *(run.shell or ())]
-        words += [run.user or "", run.working_dir or ""]
+        words += [run.user or "", run.working_dir or "", *(run.volumes or ())]
         if any("\0" in word for word in words):
-            raise ImageError(f"{what} has a NUL character in a variable, command, user or directory")
+            raise ImageError(f"{what} has a NUL character in a variable, command, user, directory or volume")
     return document
 
 

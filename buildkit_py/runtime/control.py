@@ -22,6 +22,8 @@ Connection = _socket.socket
 _SIZE = 256 << 10
 """Bytes of the largest message."""
 SOCKET = "socket"
+CRASH = "crash"
+"""A file beside it: what a supervisor died of, where that was no signal."""
 
 
 def pair() -> tuple[_socket.socket, _socket.socket]:

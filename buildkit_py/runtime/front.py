@@ -62,7 +62,11 @@ class Front:
         while True:
             answer, fds = control.receive(self.conn)
             if answer is None:
-                raise PybuildError("the container's supervisor has died")
+                crash = os.path.join(directory, control.CRASH)
+                raise PybuildError(
+                    "the container's supervisor has died",
+                    hint=f"this is a fault of pybuild; see {crash}" if os.path.exists(crash) else "",
+                )
             if "warning" not in answer:
                 return answer, fds
             warn(answer["warning"])

@@ -44,7 +44,7 @@ def check_of(config: Config) -> Check | None:
         args = test[1:]
 
     def seconds(given: float, key: str, default: float) -> float:
-        return given or (image.get(key) or 0) / _NANO or default
+        return given or max(image.get(key) or 0, 0) / _NANO or default
 
     return Check(
         args,

@@ -6,6 +6,9 @@ import select
 import time
 from collections.abc import Callable
 
+_LONGEST = 86400.0
+"""Seconds of one wait: a day."""
+
 
 class Loop:
     def __init__(self) -> None:
@@ -44,7 +47,8 @@ class Loop:
             act()
 
     def _patience(self) -> float | None:
-        """Milliseconds; None for ever."""
+        """Milliseconds, no more than poll(2) takes; None for ever."""
         if not self._timers:
             return None
-        return max(0.0, min(timer[0] for timer in self._timers) - time.monotonic()) * 1000 + 1
+        seconds = min(timer[0] for timer in self._timers) - time.monotonic()
+        return min(max(0.0, seconds), _LONGEST) * 1000 + 1

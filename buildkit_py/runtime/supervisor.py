@@ -83,7 +83,9 @@ def _run(
     except BaseException:
         import traceback
 
-        with open(os.open(f"{directory}/crash", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as f:
+        with open(
+            os.open(f"{directory}/{control.CRASH}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w"
+        ) as f:
             traceback.print_exc(file=f)
         raise
 

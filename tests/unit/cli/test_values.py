@@ -31,7 +31,9 @@ def test_sizes(text: str, expected: int) -> None:
     assert values.size(text, "--shm-size") == expected
 
 
-@pytest.mark.parametrize("text", ["m", "1x", "-1m", "1mm", "0x10", "inf", "nan", "1e999", "\u0661m0"])
+@pytest.mark.parametrize(
+    "text", ["m", "1x", "-1m", "1mm", "0x10", "inf", "nan", "1e999", "9999999999999g", "\u0661m0"]
+)
 def test_wrong_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="--shm-size"):
         values.size(text, "--shm-size")
@@ -88,7 +90,7 @@ def test_ulimits() -> None:
     assert values.ulimits(("nofile=1024:4096", "CORE=0", "memlock=-1")) == (
         ("nofile", 1024, 4096), ("core", 0, 0), ("memlock", -1, -1),
     )  # fmt: skip
-    for wrong in ("nofile", "nofile=", "=1", "nofile=x", "nofile=2:1", "nofile=-1:5"):
+    for wrong in ("nofile", "nofile=", "=1", "nofile=x", "nofile=2:1", "nofile=-1:5", f"nofile={1 << 63}"):
         with pytest.raises(UsageError, match="--ulimit"):
             values.ulimits((wrong,))
 

@@ -113,6 +113,8 @@ def test_a_sound_config_with_dockers_nulls() -> None:
         config(config={"Env": ["PATH=/bin\0LD_PRELOAD=x"]}),
         config(config={"Cmd": [None]}),
         config(config={"WorkingDir": "/a\0b"}),
+        config(config={"Volumes": {"/a\0b": {}}}),
+        config(config={"Healthcheck": {"Interval": 10**30}}),
         config(config={"Labels": {"a": None}}),
         config(config={"Healthcheck": {"Interval": "1s"}}),
         config(history={}),

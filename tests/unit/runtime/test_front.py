@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +43,14 @@ def test_a_supervisor_that_died_is_missed(monkeypatch: pytest.MonkeyPatch) -> No
     os.wait()
     with pytest.raises(PybuildError, match="supervisor has died"):
         start(front)
+
+
+def test_what_a_supervisor_died_of_is_named(tmp_path: Path) -> None:
+    (tmp_path / "crash").touch()
+    front = Front.fork(Identity("root"), "", lambda: pytest.fail("not reached"))
+    front.conn.shutdown(socket.SHUT_RDWR)
+    os.wait()
+    with pytest.raises(PybuildError) as caught:
+        front.start(str(tmp_path), "root", SPEC, (), (0, 0), lambda text: None)
+    front.close()
+    assert str(tmp_path / "crash") in caught.value.hint
