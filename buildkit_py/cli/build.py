@@ -228,12 +228,10 @@ def _write_files(args: Args, result: BuildResult) -> None:
 
 
 def _write(path: str, text: str, option: str) -> None:
-    """Whole or not at all: staged beside its place, then renamed."""
-    staged = f"{path}.{os.getpid()}.tmp"
+    from buildkit_py import textfile
+
     try:
-        with open(staged, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(staged, path)
+        textfile.write(path, text.encode())
     except OSError as error:
         raise UsageError(f"{option}: can't write {path}: {error.strerror}") from error
 

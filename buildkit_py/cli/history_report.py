@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
+from buildkit_py import textfile
 from buildkit_py.cli.command import Args, Command, option
 from buildkit_py.cli.history_inspect import BUILD
 from buildkit_py.errors import UsageError
@@ -25,11 +25,8 @@ def run(args: Args) -> int:
         sys.stdout.buffer.flush()
         return 0
     path = output or f"build-{build.id}.html"
-    staged = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(staged, "wb") as file:
-            file.write(data)
-        os.replace(staged, path)
+        textfile.write(path, data)
     except OSError as error:
         raise UsageError(f"--output: can't write {path}: {error.strerror}") from error
     if not output:

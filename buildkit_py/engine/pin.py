@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from buildkit_py import textfile
 from buildkit_py.errors import DockerfileError, PybuildError
 from buildkit_py.frontends.dockerfile import pins
 from buildkit_py.frontends.dockerfile.lexer import Lexer
@@ -82,16 +81,7 @@ def _digest(engine: Engine, ref: reference.Reference) -> str:
 
 def write(path: str, text: str) -> None:
     """Whole or not at all, with the file's mode. Raises PybuildError."""
-    target = os.path.realpath(path)
-    staged = f"{target}.{os.getpid()}.tmp"
     try:
-        mode = os.stat(target).st_mode & 0o7777
-        fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with open(fd, "wb") as f:
-            f.write(text.encode("utf-8", "surrogateescape"))
-            os.fchmod(fd, mode)
-        os.replace(staged, target)
+        textfile.write(path, text.encode("utf-8", "surrogateescape"))
     except OSError as e:
-        if os.path.exists(staged):
-            os.unlink(staged)
         raise PybuildError(f"cannot write {path}: {e.strerror}") from e

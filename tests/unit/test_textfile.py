@@ -71,3 +71,36 @@ def test_a_descriptor_that_is_not_open() -> None:
         textfile.read("/dev/fd/999999")
     with pytest.raises(FileNotFoundError):
         textfile.read("/dev/fd/x")
+
+
+def test_a_file_is_replaced_and_keeps_its_mode_and_links_to_it(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("old")
+    file.chmod(0o640)
+    link.symlink_to("file")
+    textfile.write(str(link), b"new")
+    assert (link.is_symlink(), file.read_bytes(), file.stat().st_mode & 0o777) == (True, b"new", 0o640)
+    textfile.write(str(tmp_path / "more"), b"1")
+    assert (tmp_path / "more").read_bytes() == b"1"
+    with pytest.raises(IsADirectoryError):
+        textfile.write(str(tmp_path), b"")
+    with pytest.raises(FileNotFoundError):
+        textfile.write(str(tmp_path / "no" / "such"), b"")
+    assert sorted(os.listdir(tmp_path)) == ["file", "link", "more"]
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    textfile.write("/dev/null", b"1")
+    assert not os.path.isfile("/dev/null")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    textfile.write(str(pipe), b"2")
+    assert os.read(reader, 10) == b"2"
+    os.close(reader)
+    assert pipe.is_fifo()
+    ours, theirs = os.pipe()
+    textfile.write(f"/dev/fd/{theirs}", b"3")
+    assert os.read(ours, 10) == b"3"
+    os.close(ours)
+    os.close(theirs)
