@@ -28,12 +28,15 @@ _STORE = (
 )
 
 
-def mount(layers: Sequence[str], upper: str = "", work: str = "", attributes: int = 0) -> int:
+def mount(
+    layers: Sequence[str], upper: str = "", work: str = "", attributes: int = 0, *, durable: bool = False
+) -> int:
     """A detached overlay mount as a descriptor.
 
     ``layers``: directories, topmost first; at least one, and two where there is no ``upper``. A layer
     that comes again further down is left out: what it holds is covered by itself, and the kernel
-    answers ELOOP to it. Without ``upper`` the mount is read-only.
+    answers ELOOP to it. Without ``upper`` the mount is read-only. Where it is not ``durable``, fsync does
+    nothing, nor does the mount's end wait for the disk (the kernel's ``volatile``).
     """
     lower = list(dict.fromkeys(layers))
     if len(lower) > MAX_LAYERS:
@@ -47,8 +50,8 @@ def mount(layers: Sequence[str], upper: str = "", work: str = "", attributes: in
         _forget_volatile(work)
     try:
         if has_lowerdir_plus():
-            return _mount_by_fsconfig(lower, upper, work, attributes)
-        return _mount_by_page(lower, upper, work, attributes)
+            return _mount_by_fsconfig(lower, upper, work, attributes, durable)
+        return _mount_by_page(lower, upper, work, attributes, durable)
     except SandboxError as e:
         if not e.hint and e.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EREMOTE, errno.ENODEV):
             e.hint = _STORE
@@ -91,7 +94,7 @@ class _Names:
             os.close(fd)
 
 
-def _mount_by_fsconfig(lower: list[str], upper: str, work: str, attributes: int) -> int:
+def _mount_by_fsconfig(lower: list[str], upper: str, work: str, attributes: int, durable: bool) -> int:
     names = _Names()
     context = sc.fsopen("overlay")
     try:
@@ -102,7 +105,8 @@ def _mount_by_fsconfig(lower: list[str], upper: str, work: str, attributes: int)
         if upper:
             _set(context, "upperdir", names.name(upper), upper)
             _set(context, "workdir", names.name(work), work)
-            sc.fsconfig(context, sc.FSCONFIG_SET_FLAG, "volatile", what="overlay")
+            if not durable:
+                sc.fsconfig(context, sc.FSCONFIG_SET_FLAG, "volatile", what="overlay")
         sc.fsconfig(context, sc.FSCONFIG_CMD_CREATE, what="overlay")
         return sc.fsmount(context, attributes)
     finally:
@@ -114,7 +118,7 @@ def _set(context: int, key: str, value: bytes, path: str) -> None:
     sc.fsconfig(context, sc.FSCONFIG_SET_STRING, key, value, what=f"overlay {path}")
 
 
-def _mount_by_page(lower: list[str], upper: str, work: str, attributes: int) -> int:
+def _mount_by_page(lower: list[str], upper: str, work: str, attributes: int, durable: bool) -> int:
     names = _Names()
     try:
         home = os.open(".", os.O_PATH | os.O_CLOEXEC)
@@ -126,7 +130,8 @@ def _mount_by_page(lower: list[str], upper: str, work: str, attributes: int) -> 
         place = upper or lower[0]
         options = ["lowerdir=" + ":".join(str(names.fd(layer)) for layer in lower)]
         if upper:
-            options += [f"upperdir={names.fd(upper)}", f"workdir={names.fd(work)}", "volatile"]
+            options += [f"upperdir={names.fd(upper)}", f"workdir={names.fd(work)}"]
+            options += [] if durable else ["volatile"]
         options.append("userxattr")
         os.chdir("/proc/self/fd")
         sc.mount("overlay", place, "overlay", 0, ",".join(options).encode())

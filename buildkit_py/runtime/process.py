@@ -65,6 +65,7 @@ def container_spec(
         upper="" if request.isolation.readonly else upper,
         work="" if request.isolation.readonly else work,
         args=config.command,
+        durable=not request.remove,
         env=environment(image, request, home, hostname),
         cwd=request.workdir or image.get("WorkingDir") or "/",
         uid=uid,

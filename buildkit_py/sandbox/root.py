@@ -98,7 +98,9 @@ class Root:
         if readonly:
             # A writable root all the same, so that a hidden mount point can be made; sealed below.
             upper, work = self._fresh_upper("root")
-        root = self._scratch(overlay.mount((*spec.layers, stub), upper, work, self._nodev))
+        root = self._scratch(
+            overlay.mount((*spec.layers, stub), upper, work, self._nodev, durable=spec.durable)
+        )
         self._check_places(root, places)
         if readonly:
             sc.mount_setattr(root, "", mounts.RDONLY)

@@ -48,6 +48,9 @@ class SandboxSpec(NamedTuple):
     args: tuple[str, ...]
     env: tuple[str, ...]
     """``K=V``, all of them: nothing is inherited."""
+    durable: bool = False
+    """fsync(2) of a file in ``upper`` waits for the disk. For files that outlive a power cut; a step that one
+    ends runs again as a whole."""
     cwd: str = "/"
     """Created in the sandbox where missing (0755)."""
     uid: int = 0

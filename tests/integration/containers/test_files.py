@@ -23,6 +23,16 @@ def changed(pybuild: Pybuild) -> Pybuild:
     return pybuild
 
 
+@pytest.mark.needs("overlay")
+@pytest.mark.parametrize(("words", "waits"), [((), True), (("--rm",), False)])
+def test_fsync_waits_for_the_disk_where_files_stay(
+    pybuild: Pybuild, words: tuple[str, ...], waits: bool
+) -> None:
+    done = pybuild("run", *words, "busybox", "sh", "-c", "grep ' / ' /proc/mounts; echo x > /x; sync /x")
+    assert " overlay " in done.stdout
+    assert ("volatile" not in done.stdout) == waits
+
+
 def tar_of(pybuild: Pybuild, *words: str) -> tarfile.TarFile:
     with pybuild.start(*words, text=False, errors=None, stdout=subprocess.PIPE) as process:
         data, errors = process.communicate()
