@@ -3,6 +3,8 @@
 Each package that keeps a table passes its DDL (``CREATE TABLE IF NOT EXISTS …``) to :meth:`Database.ensure`.
 One connection serves all threads of a process under a lock. ``synchronous=NORMAL``: a power cut may lose
 the last transactions, never the file; a lost row only means that a step runs again.
+
+What the disk or other processes refuse is a StoreError; any other fault of a statement is ours, and shows.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Database:
             self._db.execute("PRAGMA synchronous=NORMAL")
             version = self._set_up()
         except sqlite3.Error as e:
-            raise StoreError(f"cannot open the store's index {path}: {e}") from e
+            raise StoreError(f"cannot open the store's index {path}: {e}", hint=_advice(e)) from e
         if version not in (0, SCHEMA_VERSION):
             raise StoreError(
                 f"the store's index {path} has schema {version}; this pybuild knows {SCHEMA_VERSION}",
@@ -75,35 +77,66 @@ class Database:
             with self._lock:
                 for statement in ddl.split(";"):
                     if statement.strip():
-                        self._db.execute(statement)
+                        self.run(statement)
                 self._ensured.add(ddl)
 
     def all(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
-            return self._db.execute(sql, args).fetchall()
+            try:
+                return self._db.execute(sql, args).fetchall()
+            except sqlite3.DatabaseError as e:
+                raise _explained(e) from e
 
     def one(self, sql: str, args: Sequence[Any] = ()) -> tuple[Any, ...] | None:
         with self._lock:
-            row: tuple[Any, ...] | None = self._db.execute(sql, args).fetchone()
+            try:
+                row: tuple[Any, ...] | None = self._db.execute(sql, args).fetchone()
+            except sqlite3.DatabaseError as e:
+                raise _explained(e) from e
             return row
 
     def run(self, sql: str, args: Sequence[Any] = ()) -> int:
         """Execute one statement; return the number of rows it changed."""
         with self._lock:
-            return self._db.execute(sql, args).rowcount
+            try:
+                return self._db.execute(sql, args).rowcount
+            except sqlite3.DatabaseError as e:
+                raise _explained(e) from e
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """BEGIN IMMEDIATE … COMMIT; rolled back when the body raises."""
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
+            self.run("BEGIN IMMEDIATE")
             try:
                 yield
+                self.run("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk rolls back by itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+
+
+def _explained(error: sqlite3.DatabaseError) -> Exception:
+    hint = _advice(error)
+    return StoreError(f"the store's index: {error}", hint=hint) if hint else error
+
+
+def _advice(error: sqlite3.Error) -> str:
+    """What a person can do about it; "" for what no disk and no other process is the cause of."""
+    elsewhere = "or keep the store elsewhere (PYBUILD_ROOT)"
+    damaged = "move the store away and build again"
+    hints = {
+        sqlite3.SQLITE_FULL: f"run `pybuild prune -af`, free some space, {elsewhere}",
+        sqlite3.SQLITE_READONLY: f"correct its owner and its permissions, {elsewhere}",
+        sqlite3.SQLITE_CANTOPEN: f"correct its owner and its permissions, {elsewhere}",
+        sqlite3.SQLITE_IOERR: f"see what the kernel says of the disk (dmesg), {elsewhere}",
+        sqlite3.SQLITE_BUSY: f"another pybuild has held it for {_TIMEOUT} seconds: try again",
+        sqlite3.SQLITE_CORRUPT: damaged,
+        sqlite3.SQLITE_NOTADB: damaged,
+    }
+    return hints.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")

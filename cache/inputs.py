@@ -87,7 +87,7 @@ class KeyInputs:
     def note(self, key: Key, *, name: str, stage: str, hashed: Mapping[Digest, Preimage]) -> None:
         """A step with this key begins to run. ``hashed``: of content digests.
 
-        May be called from any thread. Raises sqlite3.Error.
+        May be called from any thread. Raises StoreError.
         """
         if not key.record:
             return  # known by an alias alone; what there is of it stays

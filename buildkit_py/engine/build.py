@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from buildkit_py.digest import Digest, of_bytes
 from buildkit_py.engine.contexts import BuildFiles, Locals
@@ -196,6 +197,10 @@ class Build:
             raise
         finally:
             self.files.close()
+            if self.ran and error is not None:
+                # What the failed step wrote may be all that the disk had room for.
+                with suppress(OSError):
+                    self.engine.snapshots.collect_dead()
             self.record.finish(result, error)
             if self.ran and not isinstance(error, KeyboardInterrupt):
                 from buildkit_py.engine.gc import collect

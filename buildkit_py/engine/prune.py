@@ -78,6 +78,7 @@ def prune(engine: Engine, request: PruneRequest) -> Pruned:
     if request.dry_run:
         engine.share()
         return _prune(engine, request)
+    engine.snapshots.collect_dead()  # on a full disk this makes the room that the index needs
     alone = Alone(engine)
     if alone.try_to_be():
         with alone:

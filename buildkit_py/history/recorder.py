@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import time
 from _thread import allocate_lock  # what threading.Lock is, without importing threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from buildkit_py.digest import Digest, of_bytes
+from buildkit_py.errors import StoreError
 from buildkit_py.history.fold import Fold
 from buildkit_py.history.store import History, log_name
 from buildkit_py.llb.address import public
@@ -31,7 +31,7 @@ from buildkit_py.request import BuildRequest, BuildResult, Pairs
 from buildkit_py.solver.types import Key, Result
 from buildkit_py.typed import Any
 
-_FAILURES = (OSError, sqlite3.Error, ValueError)
+_FAILURES = (OSError, StoreError, ValueError)
 
 
 class Recorder:

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from buildkit_py.digest import Digest, SnapshotID
-from buildkit_py.errors import NotFoundError, PybuildError
+from buildkit_py.errors import NotFoundError, PybuildError, StoreError
 from buildkit_py.linux import locks
 from buildkit_py.runtime import config as configs
 from buildkit_py.runtime import control
@@ -188,9 +188,7 @@ class ContainerStore:
 
     def forget(self, container: Container) -> None:
         """Drop the row of a container whose directory is gone. On a full disk it stays: ``list`` mends it."""
-        import sqlite3
-
-        with suppress(sqlite3.OperationalError):
+        with suppress(StoreError):
             self._db.run("DELETE FROM container_names WHERE id = ?", (container.id,))
 
     def get(self, name: str) -> Container:
@@ -212,9 +210,7 @@ class ContainerStore:
         """All of them, the newest first."""
         rows = self._rows()
         if {row[0] for row in rows} != self._directories():
-            import sqlite3
-
-            with suppress(sqlite3.OperationalError), self._db.transaction():
+            with suppress(StoreError), self._db.transaction():
                 self._mend()
             # A full disk: those whose directory is gone are left out, and stay to be mended.
             there = self._directories()

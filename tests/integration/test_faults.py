@@ -195,13 +195,33 @@ def test_a_full_disk(pybuild: Pybuild) -> None:
         pybuild,
         "24m",
         f"pybuild build --progress=plain -t x {context}; echo status $?",
+        # Nothing of the failed step is left to fill it.
+        "pybuild cache verify; echo status $?",
         f"mount -o remount,size=400m {pybuild.store}",
         f"pybuild build --progress=plain -t x {context}; echo status $?",
         "pybuild run --rm x sh -c 'wc -c < /large'; echo status $?",
     )
-    assert re.findall(r"^status (\d+)", done, re.MULTILINE) == ["1", "0", "0"], done
-    assert "No space left" in done and "Traceback" not in done
+    assert re.findall(r"^status (\d+)", done, re.MULTILINE) == ["1", "0", "0", "0"], done
+    assert "No space left" in done and "Traceback" not in done and "left-over" not in done
     assert "\n60000000\n" in done
+
+
+@pytest.mark.needs("root")
+def test_a_full_disk_is_pruned(pybuild: Pybuild) -> None:
+    """What a killed build left has filled the last block: the index can't grow until that is gone."""
+    context = pybuild.context({"Dockerfile": "FROM busybox\nRUN echo ok > /ok\n"})
+    trash = f"{pybuild.store}/snapshots/.trash"
+    done = _in_small_store(
+        pybuild,
+        "24m",
+        f"pybuild build -q {context} >/dev/null; echo status $?",
+        f"mkdir {trash}/x && chown {pybuild.person.uid} {trash}/x && cat /dev/zero > {trash}/x/f",
+        f"pybuild build -q --no-cache {context}; echo status $?",
+        "pybuild prune -af; echo status $?",
+        f"pybuild build -q {context} >/dev/null; echo status $?",
+    )
+    assert re.findall(r"^status (\d+)", done, re.MULTILINE) == ["0", "1", "0", "0"], done
+    assert "unexpected" not in done and "hint: " in done
 
 
 @pytest.mark.needs("root")
