@@ -218,7 +218,9 @@ def destination(path: str, source: Source) -> Destination:
         raise PathError(f"{path}: a directory can't be copied onto a file")
     if found is None and path.endswith("/") and not source.directory:
         raise PathError(f"{path}: no such directory")
-    parent, name = os.path.split(path.rstrip("/"))
+    place = path.rstrip("/")
+    # As with cp(1), a file goes where a link leads.
+    parent, name = os.path.split(os.path.realpath(place) if os.path.islink(place) else place)
     if not os.path.isdir(parent or "."):
         raise PathError(f"{parent}: no such directory")
     return Destination(parent or ".", name)

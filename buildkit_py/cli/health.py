@@ -24,11 +24,15 @@ def translate(args: Args) -> HealthCheck:
     return HealthCheck(
         ("CMD-SHELL", command) if command else (),
         retries=retries,
-        **{
-            name: values.seconds(text, "--health-" + name.replace("_", "-")) if text else 0.0
-            for name, text in spans.items()
-        },
+        **{name: _span(text, "--health-" + name.replace("_", "-")) for name, text in spans.items()},
     )
+
+
+def _span(text: str, option: str) -> float:
+    seconds = values.seconds(text, option) if text else 0.0
+    if 0 < seconds < 0.001:
+        raise UsageError(f"{option}: {text} is less than a millisecond")
+    return seconds
 
 
 OPTIONS = (

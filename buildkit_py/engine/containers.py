@@ -293,8 +293,9 @@ def settle(engine: Engine, container: Container) -> None:
         if state.live:
             config = container.config()
             Resources(engine.root).tear_down(container.path, config)
-            states.write(container.path, lost(state))
-            events.write(container.path, "die", config, exitCode=str(lost(state).exit_code))
+            ended = lost(container.path, state)
+            states.write(container.path, ended)
+            events.write(container.path, "die", config, exitCode=str(ended.exit_code))
 
 
 def remove(engine: Engine, container: Container, *, force: bool = False, volumes: bool = False) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from buildkit_py.archive import member, transfer
+from buildkit_py.archive import compression, member, transfer
 from buildkit_py.archive.transfer import Source
 from buildkit_py.archive.untar import TarReader
 from buildkit_py.engine import containers
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from buildkit_py.engine import Engine
 
 Wait = Callable[[], int]
+_CHUNK = 1 << 20
 
 
 def from_container(
@@ -59,22 +60,43 @@ def to_container(
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
         if source == "-":
-            with _tool(engine, container, "unpack", (_absolute(path), "", "", "owners"), 0, null):
-                return
+            args = (_absolute(path), "", "", "owners")
+            _feed(engine, container, args, null, _decompressed)
+            return
         described = transfer.describe(source, follow=follow)
         kind = "contents" if described.contents else "directory" if described.directory else "file"
         args = (_absolute(path), described.name, kind, "owners" if owners else "")
-        read, write = os.pipe()
-        with _tool(engine, container, "unpack", args, read, null):
-            os.close(read)
-            with open(write, "wb", buffering=0) as stream:
-                try:
-                    transfer.pack(source, _all_to(stream.fileno()), follow=follow)
-                except BrokenPipeError:
-                    # The other end says why.
-                    pass
+        _feed(engine, container, args, null, lambda write: transfer.pack(source, write, follow=follow))
     finally:
         os.close(null)
+
+
+def _feed(
+    engine: Engine,
+    container: Container,
+    args: tuple[str, ...],
+    null: int,
+    make: Callable[[Callable[[bytes], None]], None],
+) -> None:
+    """Have the container's end unpack the tar that ``make`` writes."""
+    read, write = os.pipe()
+    with _tool(engine, container, "unpack", args, read, null):
+        os.close(read)
+        with open(write, "wb", buffering=0) as stream:
+            try:
+                make(_all_to(stream.fileno()))
+            except BrokenPipeError:
+                # The other end says why.
+                pass
+
+
+def _decompressed(write: Callable[[bytes], None]) -> None:
+    """Standard input. The container's end could not load what it takes to decompress. Raises ImageError."""
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        head, whole = compression.peek(stdin)
+        stream = compression.decompressed(whole, compression.detect(head))
+        while data := stream.read(_CHUNK):
+            write(data)
 
 
 def _all_to(fd: int) -> Callable[[bytes], None]:

@@ -82,19 +82,31 @@ class Container(NamedTuple):
             return state
         # It may have ended between the two looks.
         state = states.read(self.path)
-        return lost(state) if state.live else state
+        return lost(self.path, state) if state.live else state
 
 
-def lost(state: State) -> State:
-    """The state of a container whose supervisor is gone without a word."""
+_SIGNS = ("state.json", "log")
+"""Files that a supervisor writes as long as it lives."""
+
+
+def lost(directory: str, state: State) -> State:
+    """The state of a container whose supervisor is gone without a word. It ended no earlier than it was heard
+    of last; nobody knows more."""
     return state._replace(
         status="exited",
         pid=0,
         exit_code=LOST,
-        finished=state.finished if state.finished > state.started else time.time(),
+        finished=max(state.started, *(_changed(os.path.join(directory, name)) for name in _SIGNS)),
         error="its supervisor was killed, or the machine was restarted",
         health="unhealthy" if state.health else "",
     )
+
+
+def _changed(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 Containers = list[Container]

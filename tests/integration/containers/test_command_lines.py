@@ -160,6 +160,7 @@ REFUSED = {
     "--log-opt tag=x": "'tag' is not known",
     "--log-opt max-file=0": "max-file is 1 at least",
     "--cpus 1 --cpu-quota 5000": "exclude each other",
+    "--health-cmd true --health-interval 10us": "less than a millisecond",
     "--uts host -h name": "exclude each other",
     "--label-file /no/such/file": "can't read /no/such/file",
     "--isolation hyperv": "isolation",

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,32 @@ def test_forms(me: Pybuild) -> None:
     me("cp", "box:/file", me.out / "file")
     assert (me.out / "file").read_text() == "x"
     me("rm", "box")
+
+
+@pytest.fixture
+def running(pybuild: Pybuild) -> Iterator[Pybuild]:
+    pybuild("run", "-d", "--name", "box", "busybox", "sleep", "1000")
+    yield pybuild
+    pybuild("rm", "-f", "box")
+
+
+def test_a_file_goes_where_a_link_leads(running: Pybuild) -> None:
+    running("exec", "box", "sh", "-c", "echo old >/target; ln -s target /link; ln -s missing /loose")
+    (running.out / "new").write_text("new\n")
+    for link, target in (("link", "target"), ("loose", "missing")):
+        running("cp", running.out / "new", f"box:/{link}")
+        assert running("exec", "box", "cat", f"/{target}").stdout == "new\n"
+        assert running("exec", "box", "readlink", f"/{link}").stdout == f"{target}\n"
+    (running.out / "mine").symlink_to("there")
+    running("cp", "-L", "box:/link", running.out / "mine")
+    assert (running.out / "there").read_text() == "new\n"
+
+
+def test_a_tar_from_stdin_may_be_compressed(running: Pybuild) -> None:
+    (running.out / "packed").write_text("packed\n")
+    for form in ("--gzip", "--bzip2", "--xz"):
+        tar = ["tar", "c", form, "packed"]
+        with subprocess.Popen(tar, cwd=running.out, stdout=subprocess.PIPE) as packing:
+            running("cp", "-", "box:/tmp", stdin=packing.stdout)
+        assert running("exec", "box", "cat", "/tmp/packed").stdout == "packed\n"
+        running("exec", "box", "rm", "/tmp/packed")

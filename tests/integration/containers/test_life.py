@@ -123,6 +123,8 @@ def test_the_supervisor_is_killed(pybuild: Pybuild, removed: bool) -> None:
     found = state(pybuild, "web")
     assert (found["Status"], found["ExitCode"], found["Pid"]) == ("exited", 137, 0)
     assert "supervisor was killed" in str(found["Error"])
+    assert state(pybuild, "web")["FinishedAt"] == found["FinishedAt"], "not the time of the look"
+    assert str(found["FinishedAt"]) >= str(found["StartedAt"])
     assert pybuild("start", "web").stdout == "web\n"
     ready(pybuild, "web")
     pybuild("rm", "-f", "web")
