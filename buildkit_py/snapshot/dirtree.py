@@ -81,6 +81,20 @@ class DirTree:
         path = os.path.normpath("/" + path).lstrip("/")
         return os.path.lexists(self._prefix + path) and self.lookup(path, follow=False) is None
 
+    def hidden(self, path: str) -> Iterator[str]:
+        """What ``exclude`` keeps out of sight below a directory, but not what is below that."""
+        stack = [path] if self._exclude is not None else []
+        while stack:
+            directory = stack.pop()
+            visible = {entry.path: entry for entry in self.children(directory)}
+            for name in os.listdir(self._prefix + directory):
+                child = f"{directory}/{name}" if directory else name
+                entry = visible.get(child)
+                if entry is None:
+                    yield child
+                elif stat.S_ISDIR(entry.mode):
+                    stack.append(child)
+
     def _walk(self, path: str) -> Iterator[Entry]:
         """With a stack: a context may be deeper than recursion goes."""
         stack = [self._entries(path, self._prefix + path)]

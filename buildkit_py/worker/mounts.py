@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -10,7 +12,8 @@ from buildkit_py.errors import StepError
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Exec, Mount
 from buildkit_py.sandbox.spec import SandboxMount
-from buildkit_py.snapshot.tree import Tree
+from buildkit_py.snapshot.dirtree import DirTree
+from buildkit_py.snapshot.tree import Entry, Tree
 from buildkit_py.solver.types import Result
 from buildkit_py.source.filetree import FileTree
 from buildkit_py.source.inline import InlineTree
@@ -29,7 +32,7 @@ def sandbox_mounts(
     caches = cache_mounts(ctx, node, results, stack)
     for mount in op.mounts:
         if mount.kind == "bind":
-            mounts.append(_bind(ctx, mount, results))
+            mounts.append(_bind(ctx, mount, results, stack))
         elif mount.kind == "cache":
             mounts.append(caches[mount])
         elif mount.kind == "tmpfs":
@@ -45,7 +48,7 @@ def sandbox_mounts(
     return tuple(mounts), env
 
 
-def _bind(ctx: BuildContext, mount: Mount, results: Sequence[Result]) -> SandboxMount:
+def _bind(ctx: BuildContext, mount: Mount, results: Sequence[Result], stack: ExitStack) -> SandboxMount:
     result = results[mount.input] if mount.input >= 0 else None
     if isinstance(result, str) or result is None:
         layers = ctx.snapshots.layers(SnapshotID(result) if result else None)
@@ -66,9 +69,44 @@ def _bind(ctx: BuildContext, mount: Mount, results: Sequence[Result]) -> Sandbox
         # A tree of one fetched file: there is no directory that could be bound.
         (entry,) = result.children("")
         return SandboxMount("bind", f"{mount.target}/{entry.path}", source=entry.host, readonly=True)
+    if isinstance(tree, DirTree) and stat.S_ISDIR(entry.mode):
+        hidden = list(tree.hidden(entry.path))
+        if hidden:
+            return _without(ctx, mount, tree, entry, hidden, stack)
     if mount.readonly:
         return SandboxMount("bind", mount.target, source=entry.host, readonly=True)
     return SandboxMount("overlay", mount.target, source="/", layers=(entry.host,), readonly=False)
+
+
+def _without(
+    ctx: BuildContext, mount: Mount, tree: DirTree, entry: Entry, hidden: list[str], stack: ExitStack
+) -> SandboxMount:
+    """The directory without what .dockerignore keeps out: under a layer of whiteouts; where overlay can't
+    be mounted, a copy."""
+    from buildkit_py.source.temporary import TemporaryDirectory
+
+    place = stack.enter_context(TemporaryDirectory(ctx.root)).path
+    if not ctx.overlay:
+        from buildkit_py.snapshot.merge import materialise
+
+        materialise(tree, place)
+        return SandboxMount("bind", mount.target, source=f"{place}/{entry.path}", readonly=mount.readonly)
+    made = {"": entry.stat}
+    for path in hidden:
+        name = path[len(entry.path) :].lstrip("/")
+        parents = [name[:n] for n, letter in enumerate(name) if letter == "/"]
+        for parent in parents:
+            if parent not in made:
+                made[parent] = os.lstat(f"{entry.host}/{parent}")
+                os.mkdir(f"{place}/{parent}")
+        os.mknod(f"{place}/{name}", stat.S_IFCHR, 0)
+    # A directory of both layers looks as the upper one does.
+    for parent, st in made.items():
+        os.chmod(f"{place}/{parent}", stat.S_IMODE(st.st_mode))
+        os.utime(f"{place}/{parent}", ns=(st.st_atime_ns, st.st_mtime_ns))
+    return SandboxMount(
+        "overlay", mount.target, source="/", layers=(place, entry.host), readonly=mount.readonly
+    )
 
 
 def _ssh(

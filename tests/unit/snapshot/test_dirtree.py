@@ -127,6 +127,8 @@ def test_taken_back_below_a_hidden_directory(descend: Callable[[str], bool] | No
     assert tree.lookup("d/e") is not None
     assert tree.lookup("d/g") is None
     assert tree.lookup("d/e/y") is None
+    assert sorted(tree.hidden("")) == ["d/e/y", "d/g", "n"]
+    assert sorted(tree.hidden("d/e")) == ["d/e/y"]
 
 
 def test_only_what_belongs_to_an_image_is_an_xattr(tmp_path: Path) -> None:
