@@ -327,8 +327,9 @@ class ImageStore:
             found.update(self._blobs_of(Digest(image_id)))
         return found
 
-    def match(self, text: str, wanted: str = "") -> Image | None:
-        """As find(), but None where there is no such image; names are not filled in."""
+    def match(self, text: str, wanted: str = "", least: int = 1) -> Image | None:
+        """As find(), but None where there is no such image; names are not filled in. The beginning of an
+        id is one from ``least`` digits on."""
         if is_valid(text):
             return self.by_any_digest(Digest(text))
         try:
@@ -337,11 +338,11 @@ class ImageStore:
             if not reference.is_hex_id(text):
                 raise
             return self.by_id(Digest("sha256:" + text))
-        return self.lookup(ref, wanted) or self._by_prefix(text)
+        return self.lookup(ref, wanted) or self._by_prefix(text, least)
 
-    def _by_prefix(self, text: str) -> Image | None:
+    def _by_prefix(self, text: str, least: int) -> Image | None:
         prefix = text.removeprefix("sha256:")
-        if not prefix or not all(c in "0123456789abcdef" for c in prefix):
+        if len(prefix) < least or not all(c in "0123456789abcdef" for c in prefix):
             return None
         rows = self._db.all(
             f"SELECT {_COLUMNS} FROM images WHERE id >= ? AND id < ? LIMIT 2",

@@ -90,6 +90,8 @@ def find_group(tree: Tree | None, name: str) -> int:
     for group in known:
         if group.name == name:
             return group.gid
+    if name == "root" and not known:
+        return 0
     raise _unknown("group", name, [g.name for g in known], "/etc/group")
 
 

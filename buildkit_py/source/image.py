@@ -38,6 +38,8 @@ FOREIGN = "image-"
 """How the ids of snapshots begin that were unpacked from a blob. Packed again, they would make other tars."""
 PREFERENCE = (media.OCI_LAYER_GZIP, media.OCI_LAYER_ZSTD, media.OCI_LAYER)
 """Which of several known blobs of a layer is taken: the one that everybody reads first."""
+SHORT_ID = 12
+"""Digits of an image id as they are listed; shorter text is never taken for one."""
 _MAX_NESTING = 3
 """Indexes that point to indexes."""
 
@@ -108,7 +110,7 @@ class ImageSources:
 
     def find(self, ref: str, wanted: str, pull: bool = False) -> Image:
         """As resolve(), the image itself."""
-        image = self._images.match(ref, wanted)
+        image = self._images.match(ref, wanted, SHORT_ID)
         if image is not None and not pull:
             return image
         if digests.is_valid(ref):
@@ -116,7 +118,7 @@ class ImageSources:
                 raise NotFoundError(f"no such image: {ref}")
             return image
         name = reference.parse(ref)
-        other = image or self._images.match(ref)
+        other = image or self._images.match(ref, least=SHORT_ID)
         if other is not None and other.manifest is None and not pull:
             return other
         try:

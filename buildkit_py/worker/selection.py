@@ -263,6 +263,9 @@ def _missing(tree: Tree, source: str, path: str) -> PybuildError:
             f"{source} is kept out of the build context by .dockerignore",
             hint=f"take it back with a line '!{path}' at the end of .dockerignore",
         )
+    if "://" in source or source.startswith("git@"):
+        hint = "COPY takes files that are here already; ADD fetches from a URL or git repository"
+        return NotFoundError(f"{source} is not there", hint=hint)
     return NotFoundError(f"{source} is not there", hint=_nearest(tree, path))
 
 

@@ -56,7 +56,7 @@ def read(lexer: Lexer) -> Dockerfile:
     while (line := lexer.next()) is not None:
         instruction = _instruction(lexer, line, line.text.strip(SPACE), 0)
         if line.blank:
-            message = "empty continuation line: a later version of the language may make it an error"
+            message = f"Empty continuation line found in: {line.text.strip(SPACE)}"
             warnings.append(
                 ParseWarning("NoEmptyContinuation", message, Range(line.start, instruction.range.end))
             )

@@ -33,8 +33,8 @@ def parse_ports(word: str) -> list[str]:
 
     Raises ValueError.
     """
-    ports, slash, protocol = word.partition("/")
-    protocol = protocol.lower() if slash else "tcp"
+    ports, _, protocol = word.partition("/")
+    protocol = protocol.lower() or "tcp"
     if protocol not in _PROTOCOLS:
         raise ValueError(f"{protocol!r} is not one of tcp, udp, sctp")
     container = ports.rpartition(":")[2]

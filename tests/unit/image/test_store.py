@@ -219,6 +219,14 @@ def test_ambiguous_beginning_of_an_id(images: ImageStore) -> None:
     raise AssertionError("17 ids without a common first digit")
 
 
+def test_a_short_name_is_no_id(images: ImageStore) -> None:
+    image_id = images.put(config())
+    assert images.match(image_id[7:18], least=12) is None
+    for text in (image_id[7:19], image_id[:19]):
+        found = images.match(text, least=12)
+        assert found is not None and found.id == image_id
+
+
 def test_layer_blobs_and_origins(images: ImageStore) -> None:
     diff_id = DiffID(of_bytes(b"tar"))
     gzip = LayerBlob(media.OCI_LAYER_GZIP, of_bytes(b"gz"), 2)

@@ -98,6 +98,7 @@ def test_without_files(tmp_path: Path) -> None:
         assert groups(tree) == []
         assert resolve_user(tree, "") == (0, 0, (0,), "/root")
         assert resolve_owner(tree, "12:13") == (12, 13)
+        assert resolve_owner(tree, "root:root") == (0, 0)
         with pytest.raises(PybuildError, match="no user 'app'"):
             resolve_owner(tree, "app")
 
