@@ -56,7 +56,11 @@ def test_others_are_passed_on_or_unknown() -> None:
     assert reply is not None and reply.header.rcode == RCODE.NXDOMAIN
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"\0" * 12, DNSRecord.question("db").reply().pack()])
+# 60 labels are taken apart, and can't be put together again.
+LONG = DNSRecord.question("db").pack()[:12] + (b"\x3f" + b"a" * 63) * 60 + b"\0\0\1\0\1"
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\0" * 12, DNSRecord.question("db").reply().pack(), LONG])
 def test_what_is_no_question(data: bytes) -> None:
     with pytest.raises(ValueError):
         answer(data, Shop([]))
