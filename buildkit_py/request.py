@@ -81,6 +81,16 @@ class Limits(NamedTuple):
         return self._replace(shm_size=0, cgroup_parent="", strict=False) != Limits()
 
 
+class AttestSpec(NamedTuple):
+    """One ``--attest``: ``kind`` is provenance or sbom."""
+
+    kind: str
+    attributes: Pairs = ()
+
+    def get(self, name: str) -> str:
+        return dict(self.attributes).get(name, "")
+
+
 class BuildRequest(NamedTuple):
     context: str
     """A directory, a URL, or ``-`` (a Dockerfile or a tar on stdin)."""
@@ -122,6 +132,8 @@ class BuildRequest(NamedTuple):
     """Entitlements: ``network.host``, ``security.insecure``."""
     cache_from: tuple[CacheSpec, ...] = ()
     cache_to: tuple[CacheSpec, ...] = ()
+    attests: tuple[AttestSpec, ...] = ()
+    """What is to be stated of the image; each kind once."""
     call: str = "build"
     """build, check, outline or targets."""
     format: str = "text"
@@ -313,6 +325,8 @@ class BuildResult(NamedTuple):
     """Of the manifest or index that was exported or pushed."""
     descriptor: Mapping[str, object] = {}
     """Of the same, as an OCI descriptor."""
+    provenance: Mapping[str, Mapping[str, object]] = {}
+    """By platform, where it was asked for."""
     build: str = ""
     """Its id in the history; "" where none is kept."""
     text: str = ""
@@ -329,4 +343,7 @@ class BuildResult(NamedTuple):
             "containerimage.digest": self.digest,
             "image.name": ",".join(self.names),
         }
+        for platform, document in self.provenance.items():
+            several = len(self.provenance) > 1
+            fields["buildx.build.provenance" + (f"/{platform}" if several else "")] = document
         return {name: value for name, value in fields.items() if value}

@@ -8,7 +8,7 @@ import sys
 from buildkit_py.cli import limits, values
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.errors import UsageError
-from buildkit_py.request import BuildRequest, BuildResult, CacheSpec, Output, SecretSpec, SshSpec
+from buildkit_py.request import AttestSpec, BuildRequest, BuildResult, CacheSpec, Output, SecretSpec, SshSpec
 from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def translate(args: Args) -> BuildRequest:
         limits=limits.translate(args)._replace(shm_size=0),
         on_failure=_on_failure(args.text("on_failure")),
         outputs=outputs(args),
+        attests=attests(args),
         allow=_listed(args.texts("allow")),
         cache_from=tuple(cache(text, "--cache-from") for text in args.texts("cache_from")),
         cache_to=tuple(cache(text, "--cache-to") for text in args.texts("cache_to")),
@@ -115,6 +116,53 @@ def outputs(args: Args) -> tuple[Output, ...]:
 
 def to_stdout(output: Output) -> bool:
     return output.get("dest") == "-" or (output.kind in ("oci", "tar") and not output.get("dest"))
+
+
+ATTRIBUTES = {
+    "provenance": ("mode", "version", "builder-id", "reproducible"),
+    "sbom": ("generator",),
+}
+"""What each kind of attestation knows."""
+
+
+def attests(args: Args) -> tuple[AttestSpec, ...]:
+    """``--attest type=KIND,…`` and its short forms ``--provenance`` and ``--sbom``; false: none of it."""
+    given = [values.attributes(text, "--attest") for text in args.texts("attest")]
+    for kind in ATTRIBUTES:
+        text = args.text(kind)
+        if text.lower() in _BOOLEANS:
+            given.append({"type": kind, "disabled": str(not _BOOLEANS[text.lower()])})
+        elif text:
+            given.append({"type": kind, **values.attributes(text, f"--{kind}")})
+    found: dict[str, AttestSpec | None] = {}
+    for fields in given:
+        kind = fields.pop("type", "")
+        if kind in found:
+            raise UsageError(f"--attest: type={kind} is given twice")
+        found[kind] = _attest(kind, fields)
+    return tuple(spec for spec in found.values() if spec is not None)
+
+
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+def _attest(kind: str, fields: dict[str, str]) -> AttestSpec | None:
+    """None where it is disabled. Raises UsageError."""
+    if kind not in ATTRIBUTES:
+        raise UsageError(f"--attest: there is no type '{kind}'", hint="type=provenance or type=sbom")
+    disabled = fields.pop("disabled", "false").lower()
+    for name, value in fields.items():
+        if name not in ATTRIBUTES[kind]:
+            hint = "it knows " + ", ".join(ATTRIBUTES[kind])
+            raise UsageError(f"--attest type={kind}: unknown field '{name}'", hint=hint)
+        allowed = {"mode": ("min", "max"), "version": ("v0.2", "v1")}.get(name)
+        if allowed and value not in allowed:
+            raise UsageError(f"--attest: {name} is {' or '.join(allowed)}, not '{value}'")
+        if name == "generator":
+            raise UsageError(
+                f"--attest: packages are not listed by an image like {value}", hint="leave generator= out"
+            )
+    return None if _BOOLEANS.get(disabled, False) else AttestSpec(kind, tuple(fields.items()))
 
 
 def secret(text: str) -> SecretSpec:
@@ -252,6 +300,12 @@ PARAMS = (
         help="Annotate the manifest, or index, …: docs/outputs.md",
     ),
     option(
+        "--attest",
+        multiple=True,
+        metavar="type=KIND,…",
+        help="State how it was built (provenance) or what is in it (sbom): docs/outputs.md",
+    ),
+    option(
         "--build-arg",
         name="build_args",
         multiple=True,
@@ -310,9 +364,11 @@ PARAMS = (
     ),
     option("--platform", name="platforms", multiple=True, metavar="OS/ARCH", help="Build for this platform"),
     option("--progress", metavar="MODE", choices=PROGRESS, default="auto", help="How progress is shown"),
+    option("--provenance", metavar="true|mode=max", help="Short for --attest type=provenance"),
     flag("--pull", help="Ask the registry for newer base images"),
     flag("--push", help="Push the image (same as -o type=registry)"),
     flag("-q", "--quiet", help="Print the image id alone"),
+    option("--sbom", metavar="true", help="Short for --attest type=sbom"),
     option(
         "--secret",
         name="secrets",

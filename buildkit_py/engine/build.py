@@ -31,6 +31,7 @@ from buildkit_py.worker.worker import Worker
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
     from buildkit_py.engine.sharing import Sharing
+    from buildkit_py.exporter.attestations import Predicate
 
 
 class Step:
@@ -84,6 +85,10 @@ def refuse(request: BuildRequest) -> None:
         from buildkit_py.engine.outputs import check
 
         check(request)
+    if request.attests:
+        from buildkit_py.engine.outputs import check_attests
+
+        check_attests(request)
     rewrites = any(o.get("rewrite-timestamp") in _YES for o in request.outputs)
     if rewrites and not dict(request.build_args).get("SOURCE_DATE_EPOCH"):
         raise UsageError("rewrite-timestamp needs a time", hint="give --build-arg SOURCE_DATE_EPOCH=SECONDS")
@@ -163,6 +168,8 @@ class Build:
         self.ran = False
         """Whether a step was begun."""
         self.entering = entering
+        self.stated: dict[str, tuple[Predicate, ...]] = {}
+        """Of each platform, by --attest."""
         self.sharing = self.make_sharing(emit)
         self.record = Recorder(engine.history, request, self.sharing.display if self.sharing else emit)
         engine.last_build = self.record.id
@@ -379,7 +386,12 @@ class Build:
         from buildkit_py.engine.outputs import spec_for
 
         self.engine.enter()
-        spec = spec_for(self.request, output, index=self.is_index(products))
+        if self.request.attests:
+            from buildkit_py.engine.attest import attested, provenances
+
+            products = attested(self, output, products)
+            result = result._replace(provenance=provenances(self))
+        spec = spec_for(self.request, output, products, index=self.is_index(products))
         told = exporter.export(spec, products, self.engine.stores, self.emit, vertex)
         names_told = tuple(n for n in told.get("image.name", "").split(",") if n)
         return result._replace(

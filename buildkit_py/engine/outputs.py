@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from buildkit_py.errors import UsageError
+from buildkit_py.exporter import Product
 from buildkit_py.exporter.annotations import of_options
 from buildkit_py.exporter.spec import OutputSpec, spec_of
 from buildkit_py.frontends.dockerfile.options import ConvertOptions, epoch, timestamp
@@ -18,10 +19,27 @@ def check(request: BuildRequest) -> None:
     given = of_options(request.annotations)
     if request.outputs and not any(output.kind in _IMAGES for output in request.outputs):
         raise UsageError("--annotation is for images, and no output is one", hint="-o type=image or type=oci")
-    if any(a.place.startswith("index") for a in given) and not wants_index(request):
+    indexed = request.attests or wants_index(request)
+    if any(a.place.startswith("index") for a in given) and not indexed:
         raise UsageError(
             "--annotation: an image of one platform has no index",
             hint="annotate its manifest, or give several platforms or --build-arg BUILDKIT_MULTI_PLATFORM=1",
+        )
+
+
+def leaves(output: Output) -> bool:
+    """Whether it can take attestations along."""
+    return output.kind in ("oci", "local", "tar") or output.get("push") in ("true", "1")
+
+
+def check_attests(request: BuildRequest) -> None:
+    """Raises UsageError where nothing could hold the attestations, before anything is built."""
+    if any(output.kind == "docker" and output.get("dest") for output in request.outputs):
+        raise UsageError("an archive of docker's holds no attestations", hint="use type=oci")
+    if not any(map(leaves, request.outputs)):
+        raise UsageError(
+            "attestations go with what leaves the store, and nothing does",
+            hint="--push, -o type=oci,dest=FILE or -o DIR",
         )
 
 
@@ -31,11 +49,19 @@ def wants_index(request: BuildRequest) -> bool:
     return len(dict.fromkeys(request.platforms)) > 1 or forced in ("1", "t", "true")
 
 
-def spec_for(request: BuildRequest, output: Output, *, index: bool) -> OutputSpec:
+def spec_for(
+    request: BuildRequest, output: Output, products: tuple[Product, ...], *, index: bool
+) -> OutputSpec:
     """``index``: whether the result is one."""
     if output.kind == "docker" and not output.get("dest"):
         output = output._replace(kind="image")
     args = dict(request.build_args)
     created = timestamp(epoch(ConvertOptions(args))) if args.get("SOURCE_DATE_EPOCH") else ""
     given = of_options(request.annotations)
-    return spec_of(output, given, created, index=index)
+    spec = spec_of(output, given, created, index=index)
+    predicates = {product.platform: product.predicates for product in products if product.predicates}
+    if not predicates:
+        return spec
+    from buildkit_py.exporter.attestations import Attested
+
+    return spec._replace(attested=Attested(spec.names or request.tags, predicates))

@@ -85,7 +85,8 @@ class Sharing:
         self._sources: list[Source] | None = None
         self._reading, self._fetching = allocate_lock(), allocate_lock()
         self._lost = False
-        self._lazy = True
+        # Packages are found in files.
+        self._lazy = not any(spec.kind == "sbom" for spec in request.attests)
         self._promised = False
         """Whether the roots were left unfetched."""
         self.keys: Mapping[Digest, Digest] = {}

@@ -13,6 +13,7 @@ from buildkit_py.typed import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from buildkit_py.content.store import ContentStore
+    from buildkit_py.exporter.attestations import Predicate
     from buildkit_py.exporter.spec import OutputSpec
     from buildkit_py.image.store import ImageStore
     from buildkit_py.snapshot.store import SnapshotStore
@@ -41,6 +42,8 @@ class Product(NamedTuple):
     """What ``-t`` gave."""
     manifest: bytes = b""
     """Of layers that are known as blobs and may not be here; then ``snapshot`` is None."""
+    predicates: tuple[Predicate, ...] = ()
+    """What is to be stated of it."""
 
 
 class Kind(NamedTuple):

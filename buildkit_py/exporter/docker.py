@@ -15,5 +15,5 @@ def export(
 ) -> dict[str, Any]:
     if len(products) > 1:
         raise UsageError("type=docker holds one platform", hint="use type=oci for several")
-    spec = spec._replace(as_index=False)
+    spec = spec._replace(as_index=False, attested=None)
     return oci.write(spec, products, stores, docker=True)

@@ -80,7 +80,7 @@ def _push_all(
     for name in names:
         if spec.flag("registry.insecure", False):
             stores.sources.client.trust(reference.parse(name).registry)
-        if spec.as_index:
+        if spec.listed:
             pushed = push_index(images, name, stores, emit, vertex, spec.packing, by_digest=by_digest)
         else:
             push_one = push_by_digest if by_digest else push

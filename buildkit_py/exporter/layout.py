@@ -8,6 +8,7 @@ from buildkit_py import digest as digests
 from buildkit_py.digest import Digest
 from buildkit_py.exporter import Stores
 from buildkit_py.exporter.annotations import CREATED, select
+from buildkit_py.exporter.attestations import attestation
 from buildkit_py.exporter.blobs import layers_of, write_blob
 from buildkit_py.exporter.manifests import index_of, listed_as, manifest_of
 from buildkit_py.exporter.sinks import Sink
@@ -50,6 +51,12 @@ class LayoutWriter:
         listed = [
             listed_as(self._manifest(image, stores, names, packing), image, packing) for image in images
         ]
+        for image, entry in zip(images, listed.copy(), strict=True) if packing.attested else ():
+            made = attestation(entry, image.platform, packing.attested, docker=packing.docker)  # type: ignore[arg-type]
+            if made is not None:
+                for blob in (*made.blobs, made.manifest):
+                    self._bytes(blob)
+                listed.append(made.descriptor)
         index = index_of(listed, packing)
         media_type = media.DOCKER_LIST if packing.docker else media.OCI_INDEX
         descriptor = assemble.descriptor(media_type, self._bytes(index), len(index))

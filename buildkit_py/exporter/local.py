@@ -12,7 +12,7 @@ import os
 import stat
 
 from buildkit_py.errors import StoreError, UsageError
-from buildkit_py.exporter import Product, Stores
+from buildkit_py.exporter import Product, Stores, attestations
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.progress.events import Emit
 from buildkit_py.snapshot.tree import Entry, Tree
@@ -36,7 +36,13 @@ def export(
         except OSError as e:
             raise UsageError(f"cannot use {dest} as a directory: {e.strerror}") from e
         try:
-            _Writer(stores.snapshots.tree(product.snapshot), root, dest).run()
+            tree = stores.snapshots.tree(product.snapshot)
+            _Writer(tree, root, dest).run()
+            for name, data in attestations.files(product.predicates, tree):
+                _clear(name, root)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                with open(os.open(name, flags, 0o644, dir_fd=root), "wb") as file:
+                    file.write(data)
         finally:
             os.close(root)
     return {}

@@ -32,7 +32,7 @@ def write(spec: OutputSpec, products: tuple[Product, ...], stores: Stores, *, do
         else:
             sink = FolderSink(spec.dest)
         writer = LayoutWriter(sink, docker=docker)
-        if spec.as_index:
+        if spec.listed:
             top = writer.add_index(images, stores, names, spec.packing)
         else:
             top = writer.add_image(images[0], stores, names, spec.packing)

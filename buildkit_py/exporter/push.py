@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from buildkit_py import digest as digests
 from buildkit_py.errors import NotFoundError, PybuildError, RegistryError, UsageError
 from buildkit_py.exporter import Stores
+from buildkit_py.exporter.attestations import attestation
 from buildkit_py.exporter.blobs import Layer, layers_of, write_blob
 from buildkit_py.exporter.manifests import index_of, listed_as, manifest_of
 from buildkit_py.exporter.spec import PLAIN, Packing
@@ -69,10 +70,19 @@ def push_index(
     for image in images:
         pushed = _Push(image, name, stores, emit, vertex, packing, by_digest=True).run()
         listed.append(listed_as(pushed, image, packing))
+    client = stores.sources.client
+    for image, entry in zip(images, listed.copy(), strict=True) if packing.attested else ():
+        made = attestation(entry, image.platform, packing.attested, docker=packing.docker)  # type: ignore[arg-type]
+        if made is not None:
+            for blob in made.blobs:
+                client.upload_bytes(name.registry, name.repository, blob)
+            at, kind = made.descriptor["digest"], made.descriptor["mediaType"]
+            client.put_manifest(name.registry, name.repository, at, made.manifest, kind)
+            listed.append(made.descriptor)
     index = index_of(listed, packing)
     media_type = media.DOCKER_LIST if packing.docker else media.OCI_INDEX
     under = digests.of_bytes(index) if by_digest else name.tag
-    digest = stores.sources.client.put_manifest(name.registry, name.repository, under, index, media_type)
+    digest = client.put_manifest(name.registry, name.repository, under, index, media_type)
     for image in images:
         stores.images.remember_repo_digest(name.name, digest, image.id)
     return assemble.descriptor(media_type, digest, len(index))

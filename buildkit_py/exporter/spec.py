@@ -10,6 +10,10 @@ from buildkit_py.exporter.annotations import Annotation, of_attribute
 from buildkit_py.layer.compress import COMPRESSION, Method
 from buildkit_py.request import Output
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from buildkit_py.exporter.attestations import Attested
 
 _IMAGE = frozenset(
     {"name", "oci-mediatypes", "compression", "compression-level", "force-compression", "rewrite-timestamp"}
@@ -60,6 +64,7 @@ class Packing(NamedTuple):
     annotations: tuple[Annotation, ...] = ()
     created: str = ""
     """RFC 3339; annotates indexes where it is given."""
+    attested: Attested | None = None
 
     @property
     def made(self) -> Method:
@@ -82,6 +87,12 @@ class OutputSpec(NamedTuple):
     """As in Packing."""
     as_index: bool = False
     """Write an index though there may be one platform alone."""
+    attested: Attested | None = None
+
+    @property
+    def listed(self) -> bool:
+        """Whether what leaves the store is an index."""
+        return self.as_index or self.attested is not None
 
     def flag(self, name: str, default: bool) -> bool:
         value = self.attributes.get(name)
@@ -104,6 +115,7 @@ class OutputSpec(NamedTuple):
             not self.flag("oci-mediatypes", True),
             (*self.annotations, *(a for a in own if a is not None)),
             self.created,
+            self.attested,
         )
 
 

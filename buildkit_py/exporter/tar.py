@@ -9,7 +9,7 @@ from buildkit_py.archive import member as kinds
 from buildkit_py.archive.member import DIRECTORY, Member
 from buildkit_py.archive.tar import TarWriter
 from buildkit_py.errors import StoreError
-from buildkit_py.exporter import Product, Stores, output
+from buildkit_py.exporter import Product, Stores, attestations, output
 from buildkit_py.exporter.spec import OutputSpec
 from buildkit_py.progress.events import Emit
 from buildkit_py.snapshot.tree import Entry, Tree
@@ -32,7 +32,10 @@ def export(
             prefix = product.platform.replace("/", "_") + "/" if split else ""
             if prefix:
                 writer.add(Member(prefix[:-1], DIRECTORY, 0o755))
-            write_tree(stores.snapshots.tree(product.snapshot), writer, prefix)
+            tree = stores.snapshots.tree(product.snapshot)
+            write_tree(tree, writer, prefix)
+            for name, data in attestations.files(product.predicates, tree):
+                writer.add_bytes(Member(prefix + name), data)
         writer.close()
     return {}
 

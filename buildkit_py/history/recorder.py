@@ -45,7 +45,7 @@ class Recorder:
         self.expired: Collection[Digest] = ()
         """Of nodes, as far as they became known; set by the build."""
         self._emit = emit
-        self._started = time.time()
+        self.started = time.time()
         self._inputs: dict[str, Any] = {}
         self._nodes: dict[str, dict[str, Any]] = {}
         self._events: list[tuple[Any, ...]] = []
@@ -97,7 +97,7 @@ class Recorder:
             "error": "" if error is None else str(error) or type(error).__name__,
             "steps": fold.steps(self.keys, self.expired),
         }
-        row = (self.id, self._started, time.time(), _status(error), self._name(), json.dumps(document))
+        row = (self.id, self.started, time.time(), _status(error), self._name(), json.dumps(document))
         try:
             self._history.write(row)
             self._end()
@@ -123,7 +123,7 @@ class Recorder:
             self._write({"inputs": self.inputs(), "nodes": self._nodes})
             for event in self._events:
                 self._write(event)
-            self._history.write((self.id, self._started, 0.0, "running", self._name(), ""))
+            self._history.write((self.id, self.started, 0.0, "running", self._name(), ""))
         except _FAILURES:
             self._off = True
 

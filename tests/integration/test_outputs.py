@@ -300,3 +300,113 @@ def test_what_the_store_shares_is_no_hard_link(pybuild: Pybuild) -> None:
         found = {m.name: m.linkname for m in archive if not m.isdir()}
     assert found == {"d/f": "", "d/g": "d/f", "d/x": "", "d/y": ""}
     assert {p.name: p.stat().st_nlink for p in (folder / "d").iterdir()} == {"f": 2, "g": 2, "x": 1, "y": 1}
+
+
+def statements(document: dict[str, Any], read: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of an attestation manifest, whose layers say what each is."""
+    found = []
+    for layer in document["layers"]:
+        assert layer["mediaType"] == "application/vnd.in-toto+json"
+        found.append(read(layer["digest"]))
+        assert layer["annotations"] == {"in-toto.io/predicate-type": found[-1]["predicateType"]}
+    assert read(document["config"]["digest"])["rootfs"]["diff_ids"] == [
+        d["digest"] for d in document["layers"]
+    ]
+    return found
+
+
+def test_attestations_of_a_layout(pybuild: Pybuild, bases: Registry) -> None:
+    here = pybuild.context(
+        {"Dockerfile": f"FROM busybox\nARG API_TOKEN\nARG V\n{NEW[13:]}COPY status /var/lib/dpkg/\n",
+         "status": "Package: tool\nVersion: 1.5\n"},
+        "attested",
+    )  # fmt: skip
+    archive, metadata = pybuild.out / "attested.tar", pybuild.out / "attested.json"
+    words: list[str | Path] = [
+        "--build-arg",
+        "V=2",
+        "--build-arg",
+        "API_TOKEN=geheim",
+        "--metadata-file",
+        metadata,
+    ]
+    words += ["--provenance", "mode=max", "--sbom=true", "-t", "attested:1"]
+    pybuild("build", *words, "-o", f"type=oci,dest={archive}", here)
+    top, read = layout(archive)
+    image, attached = read(top["manifests"][0]["digest"])["manifests"]
+    assert attached["platform"] == {"architecture": "unknown", "os": "unknown"}
+    assert attached["annotations"] == {
+        "vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": image["digest"],
+    }
+    provenance, packages = statements(read(attached["digest"]), read)
+    for statement in (provenance, packages):
+        (subject,) = statement["subject"]
+        assert subject["digest"] == {"sha256": image["digest"][7:]}
+        assert subject["name"] == "pkg:docker/attested@1?platform=linux%2Famd64"
+    predicate = provenance["predicate"]
+    assert predicate["materials"][0]["uri"].startswith("pkg:docker/busybox@latest?platform=")
+    assert predicate["invocation"]["configSource"] == {"entryPoint": "Dockerfile"}
+    args = predicate["invocation"]["parameters"]["args"]
+    assert args["build-arg:V"] == "2" and "geheim" not in json.dumps(provenance)
+    assert json.loads(metadata.read_text())["buildx.build.provenance"] == predicate
+    assert predicate["metadata"]["buildInvocationID"] in pybuild("history", "ls").stdout
+    (package,) = packages["predicate"]["packages"]
+    assert (package["name"], package["versionInfo"]) == ("tool", "1.5")
+    # The image is the same one as without, and is known to others.
+    pybuild("build", *words[:6], "-o", f"type=oci,dest={pybuild.out}/bare.tar", here)
+    bare, _ = layout(pybuild.out / "bare.tar")
+    assert bare["manifests"][0]["digest"] == image["digest"]
+    pybuild("rmi", "-f", "attested:1")
+    assert pybuild("load", "-i", archive).stdout == "Loaded image: attested:1\n"
+
+
+def test_attestations_in_a_registry(pybuild: Pybuild, bases: Registry, context: Path) -> None:
+    name = f"{bases.address}/tests/attested:1"
+    pybuild(
+        "build", "--attest", "type=provenance,version=v1", "--platform", BOTH, "-t", name, "--push", context
+    )
+    index: Any = bases.manifest("tests/attested", "1")
+    kinds = [m["platform"]["architecture"] for m in index["manifests"]]
+    assert kinds == ["amd64", "arm64", "unknown", "unknown"]
+    for image, attached in zip(index["manifests"][:2], index["manifests"][2:], strict=True):
+        assert attached["annotations"]["vnd.docker.reference.digest"] == image["digest"]
+        document: Any = bases.manifest("tests/attested", attached["digest"])
+        blobs = lambda digest: json.loads(bases.get(f"/v2/tests/attested/blobs/{digest}"))  # noqa: E731
+        (provenance,) = statements(document, blobs)
+        assert provenance["predicateType"] == "https://slsa.dev/provenance/v1"
+        assert "buildConfig" not in provenance["predicate"]["buildDefinition"]["internalParameters"]
+    pybuild("rmi", "-f", name)
+    pybuild("pull", name)
+
+
+def test_attestations_beside_files(pybuild: Pybuild, context: Path) -> None:
+    folder, archive = pybuild.out / "stated", pybuild.out / "stated-files.tar"
+    words = ("--sbom=1", "--provenance=true", "-o", folder, "-o", f"type=tar,dest={archive}")
+    pybuild("build", *words, "-o", "type=image", context)
+    assert sorted(os.listdir(folder)) == ["arch", "provenance.json", "sbom.spdx.json"]
+    stated = json.loads((folder / "provenance.json").read_text())
+    assert [subject["name"] for subject in stated["subject"]] == ["arch"]
+    with tarfile.open(archive) as tar:
+        assert json.load(tar.extractfile("provenance.json")) == stated  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--provenance=true",), "nothing does"),
+        (("--sbom=true", "--load"), "nothing does"),
+        (("--sbom=true", "-o", "type=docker,dest=x"), "holds no attestations"),
+        (("--provenance=mode=full", "--push"), "mode is min or max"),
+        (("--sbom=generator=x/y", "--push"), "packages are not listed by an image"),
+        (("--attest=type=sbom", "--sbom=true", "--push"), "given twice"),
+        (("--attest=type=vex", "--push"), "no type 'vex'"),
+        (("--attest=mode=max", "--push"), "no type ''"),
+    ],
+)
+def test_attestations_that_cannot_be(
+    pybuild: Pybuild, context: Path, words: tuple[str, ...], message: str
+) -> None:
+    told = pybuild("build", *words, context, status=2).stderr
+    assert message in told and "exporting" not in told
+    pybuild("build", "--provenance=false", "--attest", "type=sbom,disabled=true", context)
