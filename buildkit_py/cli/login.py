@@ -46,12 +46,14 @@ def run(args: Args) -> int:
 def address(server: str) -> str:
     """``host[:port]`` of what was typed. Raises UsageError."""
     from buildkit_py.registry.credentials import names_of
+    from buildkit_py.registry.settings import is_address
 
     host = server.split("://", 1)[-1].rstrip("/")
     for version in ("/v1", "/v2"):
         host = host.removesuffix(version)
-    if not host or "/" in host or not host.isprintable() or " " in host:
-        raise UsageError(f"invalid registry {server!r}", hint="HOST or HOST:PORT is wanted")
+    if not is_address(host):
+        shown = server.rpartition("@")[2]  # what stands before it may be a password
+        raise UsageError(f"invalid registry {shown!r}", hint="HOST or HOST:PORT is wanted")
     return HUB if host in names_of(HUB) else host
 
 

@@ -68,7 +68,7 @@ class Credentials:
         for path in self._paths():
             try:
                 with open(path, "rb") as f:
-                    document = json.loads(f.read())
+                    document = json.loads(f.read().strip() or b"{}")
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as e:

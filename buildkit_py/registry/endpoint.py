@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from buildkit_py.errors import RegistryError
+from buildkit_py.errors import NotFoundError, RegistryError
 from buildkit_py.registry import answers, transport
 from buildkit_py.registry.authorization import Authorization
 from buildkit_py.registry.credentials import Credentials
@@ -107,7 +107,10 @@ class Endpoint:
 
     def check(self) -> None:
         """Whether the server speaks this API to us (distribution spec, end-1). Raises RegistryError."""
-        self.request("GET", "", "")
+        try:
+            self.request("GET", "", "")
+        except NotFoundError as e:
+            raise RegistryError(f"{self.address} is no registry: it has no /v2/ (HTTP 404)") from e
 
     def persistently(self, once: Callable[[], _T], attempts: int = ATTEMPTS) -> _T:
         """Call ``once`` until it returns, raises no TransientError, or was tried ``attempts`` times."""

@@ -42,7 +42,7 @@ def store(
     document = _read(path)
     server = names_of(registry)[0]
     helper = _helper(document, registry)
-    auths = document.setdefault("auths", {})
+    auths = document["auths"]
     if helper:
         _call(helper, "store", _helped(server, credential))
         auths[server] = {}
@@ -58,7 +58,7 @@ def erase(registry: str, environ: Mapping[str, str] | None = None) -> bool:
     path = docker_file(os.environ if environ is None else environ)
     document = _read(path)
     names = {plain(name) for name in names_of(registry)}
-    auths = document.get("auths", {})
+    auths = document["auths"]
     gone = [key for key in auths if plain(key) in names]
     for key in gone:
         del auths[key]
@@ -96,13 +96,14 @@ def _read(path: str) -> dict[str, Any]:
 
     try:
         with open(path, "rb") as f:
-            document = json.loads(f.read())
+            document = json.loads(f.read().strip() or b"{}")
     except FileNotFoundError:
-        return {}
+        document = {}
     except (OSError, ValueError) as e:
         raise RegistryError(f"{path} cannot be read: {e}", hint="mend it, or move it away") from e
-    if not isinstance(document, dict) or not isinstance(document.get("auths", {}), dict):
+    if not isinstance(document, dict) or not isinstance(document.get("auths"), dict | None):
         raise RegistryError(f"{path} is not a configuration of docker's", hint="mend it, or move it away")
+    document["auths"] = document.get("auths") or {}
     return document
 
 

@@ -93,6 +93,12 @@ def is_loopback(address: str) -> bool:
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
+def is_address(text: str) -> bool:
+    """Whether a text has the form ``host[:port]``."""
+    port = text.rpartition(":")[2] if not text.endswith("]") else ""
+    return _ADDRESS.match(text) is not None and (not port.isdigit() or ":" not in text or int(port) < 65536)
+
+
 def split_mirror(mirror: str) -> tuple[str, str]:
     """``host:port/some/path`` -> (``host:port``, ``some/path/``)."""
     address, _, prefix = mirror.partition("/")
@@ -139,7 +145,7 @@ def _host(table: Any, where: str) -> HostSettings:
 def _mirror(text: str, where: str) -> str:
     mirror = text.removeprefix("https://").removeprefix("http://").rstrip("/")
     address, prefix = split_mirror(mirror)
-    if not _ADDRESS.match(address) or not _PREFIX.match(prefix):
+    if not is_address(address) or not _PREFIX.match(prefix):
         raise UsageError(f"{where}: {text!r} is not a mirror", hint="a mirror is written host[:port][/path]")
     return mirror
 

@@ -22,6 +22,7 @@ MADE_TIME_NS = 315_619_200_000_000_000
 
 _STAT = struct.Struct("<qqqQI")
 STAT_SIZE = _STAT.size
+_LATEST = (1 << 63) - 1
 
 
 class Rare(NamedTuple):
@@ -91,7 +92,11 @@ class Listing:
                 link = (base, st.st_ino) if st.st_nlink > 1 and not stat.S_ISDIR(mode) else None
                 rare[len(paths)] = Rare(uid, gid, rdev, link)
             paths.append(path)
-            stats += pack(st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, mode)
+            try:
+                stats += pack(st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, mode)
+            except struct.error:
+                mtime, ctime = packable(st.st_mtime_ns), packable(st.st_ctime_ns)
+                stats += pack(st.st_size, mtime, ctime, st.st_ino, mode)
 
     def truncate(self, length: int) -> None:
         for i in range(length, len(self.paths)):
@@ -119,6 +124,11 @@ class Listing:
 
     def newest_ctime_ns(self) -> int:
         return max((s[2] for s in _STAT.iter_unpack(self.stats)), default=0)
+
+
+def packable(ns: int) -> int:
+    """A file's time as a row holds it: none later than in the year 2262, as with docker."""
+    return max(min(ns, _LATEST), -_LATEST)
 
 
 def held_data(tree: Tree) -> Callable[[str], bytes] | None:

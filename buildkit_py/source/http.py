@@ -193,6 +193,8 @@ class HttpFiles:
         if self._settings is None:
             self._settings = settings.load()
         host = urlsplit(url).netloc.rpartition("@")[2]
+        if not host:
+            raise PybuildError(f"{shown(url)} is not a URL: it names no host")
         headers = {}
         if known is not None and known.etag:
             headers["If-None-Match"] = known.etag
@@ -208,7 +210,7 @@ class HttpFiles:
                 yield response
         except httpx.InvalidURL as e:
             raise PybuildError(f"{shown(url)} is not a URL: {e}") from e
-        except httpx.HTTPError as e:
+        except (httpx.HTTPError, UnicodeError) as e:
             raise transport.explained(e, host) from e
 
     def _answered(
@@ -278,7 +280,10 @@ def _row_key(url: str) -> str:
 
 
 def _redirected(first: str, place: str, location: str) -> str:
-    target = _without_fragment(urljoin(place, location))
+    try:
+        target = _without_fragment(urljoin(place, location))
+    except ValueError as e:
+        raise PybuildError(f"{shown(first)} leads to what is not a URL: {e}") from e
     if not target.startswith(("http://", "https://")):
         raise PybuildError(f"{shown(first)} leads to {shown(target)}, which is no http or https URL")
     return target

@@ -379,7 +379,10 @@ class ImageSources:
         lower = self._snapshots.tree(parent) if parent is not None else None
         with self._snapshots.prepare() as staged:
             tar = compression.decompressed(whole, compression.detect(head))
-            found = apply_layer(tar, staged.fs, self._identity, staged.owners, lower=lower)
+            try:
+                found = apply_layer(tar, staged.fs, self._identity, staged.owners, lower=lower)
+            except ImageError as e:
+                raise ImageError(f"the layer {layer.blob.digest}: {e.message}", hint=e.hint) from e
             _drain(whole)
             if found != layer.diff_id:
                 raise ImageError(

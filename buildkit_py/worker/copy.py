@@ -17,7 +17,7 @@ from buildkit_py.linux.ownership import Owner
 from buildkit_py.llb.ops import Copy
 from buildkit_py.snapshot.dirtree import DirTree
 from buildkit_py.snapshot.layertree import LayerTree
-from buildkit_py.snapshot.listing import PLAIN, Part, has_xattrs, held_data
+from buildkit_py.snapshot.listing import PLAIN, Part, has_xattrs, held_data, packable
 from buildkit_py.snapshot.owners import owners_path
 from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.chmod import Change, parse
@@ -315,7 +315,9 @@ class Copier:
             target = create(new.name, made, new.fd)
             try:
                 done = copy_data(source, target, new.size)
-                if done != new.size or (self._living and os.fstat(source).st_mtime_ns != new.mtime_ns):
+                if done != new.size or (
+                    self._living and packable(os.fstat(source).st_mtime_ns) != new.mtime_ns
+                ):
                     self._selection.changed.append(listing.paths[new.row])
                 self._ownership.apply(target, path, new.mode, new.uid, new.gid, made)
                 if has_xattrs(source):

@@ -120,6 +120,7 @@ def ignoring(lines: str) -> Change:
 CONTEXTS = [
     context("nothing", HIT, nothing),
     context("mtime", HIT, lambda c: os.utime(c / "f", (1, 1))),
+    context("mtime-beyond-2262", HIT, lambda c: os.utime(c / "f", (10_000_000_000, 10_000_000_000))),
     context("directory-mtime", HIT, lambda c: os.utime(c / "d", (1, 1))),
     context("inode", HIT, rewrite),
     context("owner", HIT, lambda c: os.chown(c / "f", os.stat(c).st_uid, os.stat(c).st_gid + 1)),

@@ -16,7 +16,7 @@ import pytest
 from buildkit_py.errors import RegistryError
 from buildkit_py.registry import login
 from buildkit_py.registry.credentials import Credential, Credentials
-from tests.unit.registry.fake import FakeRegistry
+from tests.unit.registry.fake import FakeRegistry, answering
 from tests.unit.registry.test_authentication import TokenServer, guard_basic
 
 PROGRAM = [sys.executable, "-m", "buildkit_py.cli"]
@@ -92,6 +92,8 @@ def test_asked_at_a_terminal(fake: FakeRegistry, home: Path) -> None:
         (["login", "-u", "u", "--password-stdin", "r.io"], "a password are wanted"),
         (["login", "-u", "a:b", "-p", "p", "r.io"], "without a colon"),
         (["login", "r.io/team"], "HOST or HOST:PORT"),
+        (["login", "r.io:99999"], "HOST or HOST:PORT"),
+        (["login", "user:pass@r.io"], "invalid registry 'r.io'"),
         (["logout", "a b"], "HOST or HOST:PORT"),
     ],
 )
@@ -136,6 +138,21 @@ def test_by_a_helper(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program.write_text("#!/bin/sh\necho locked; exit 1\n")
     with pytest.raises(RegistryError, match="locked"):
         login.store("r.io", Credential("user", "secret"))
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"auths": null}'])
+def test_an_empty_file(home: Path, text: str) -> None:
+    (home / ".docker").mkdir()
+    (home / ".docker" / "config.json").write_text(text)
+    assert not login.erase("r.io")
+    login.store("r.io", Credential("user", "secret"))
+    assert config(home) == {"auths": {"r.io": {"auth": SECRET}}}
+
+
+def test_a_server_that_is_no_registry(home: Path, fake: FakeRegistry) -> None:
+    fake.guard = answering(404)
+    done = run("login", "-u", "user", "--password-stdin", fake.address, given="secret", status=1)
+    assert f"{fake.address} is no registry" in done.stderr and not (home / ".docker").exists()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"auths": []}'])

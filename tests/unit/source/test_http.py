@@ -159,7 +159,18 @@ def test_refusals(
     assert len(web.requests) == 1
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "http://[::bad/", "http://h ost/", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1/x",
+        "http://[::bad/",
+        "http://h ost/",
+        "http://",
+        "http:///x",
+        "http://a..b/",
+        "http://" + "a" * 70,
+    ],
+)
 def test_no_server(content: ContentStore, db: Database, url: str) -> None:
     with pytest.raises(PybuildError):
         _files(content, db).get(url)
