@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 from buildkit_py.cli.command import Args, Argument, Command, option
 from buildkit_py.errors import PybuildError, UsageError
@@ -22,14 +21,14 @@ def run(args: Args) -> int:
         engine.begin(supervisors=0)
         container = engine.containers.get(args.text("container"))
         if not output:
-            export(engine, container, _writer(1))
+            export(engine, container, 1)
             return 0
         try:
             fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         except OSError as e:
             raise PybuildError(f"cannot write {output}: {e.strerror}") from e
         try:
-            export(engine, container, _writer(fd))
+            export(engine, container, fd)
         except BaseException:
             os.unlink(output)
             raise
@@ -38,15 +37,6 @@ def run(args: Args) -> int:
     finally:
         engine.close()
     return 0
-
-
-def _writer(fd: int) -> Callable[[bytes], None]:
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-
-    return write
 
 
 COMMAND = Command(

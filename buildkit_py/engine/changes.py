@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from buildkit_py.engine import containers
 from buildkit_py.engine.create import root_tree
 from buildkit_py.runtime.container import Container
 from buildkit_py.snapshot import overlay
 from buildkit_py.snapshot.tree import Entry, Tree
-from buildkit_py.typed import TYPE_CHECKING
+from buildkit_py.typed import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from buildkit_py.engine import Engine
+
+_PATIENCE = 1000
+"""Milliseconds."""
+_CHUNK = 1 << 20
 
 
 def diff(engine: Engine, container: Container) -> Iterator[tuple[str, str]]:
@@ -75,13 +80,56 @@ def _traits(entry: Entry) -> tuple[object, ...]:
     return entry.mode, entry.uid, entry.gid, entry.rdev, size, entry.stat.st_mtime_ns
 
 
-def export(engine: Engine, container: Container, write: Callable[[bytes], object]) -> None:
-    """The container's files, without those of its mounts, as a tar."""
+def export(engine: Engine, container: Container, fd: int) -> None:
+    """Write the container's files, without those of its mounts, as a tar."""
     from buildkit_py.archive.tar import TarWriter
     from buildkit_py.exporter.tar import write_tree
 
     engine.enter()
-    writer = TarWriter(write)
-    with containers.paused(container):
-        write_tree(root_tree(engine, container, container.config()), writer)
-    writer.close()
+    outlet = _Outlet(fd, engine.root if container.alive() else "")
+    writer = TarWriter(outlet.write)
+    try:
+        with containers.paused(container):
+            write_tree(root_tree(engine, container, container.config()), writer)
+            writer.close()
+        outlet.finish()
+    finally:
+        outlet.close()
+
+
+class _Outlet:
+    """Writes to a descriptor, and lets nobody wait for its reader, who may be in the paused container: what is
+    not taken for a while goes to a file without a name in ``folder`` ("": never), and from there to the
+    reader once the container goes on."""
+
+    def __init__(self, fd: int, folder: str) -> None:
+        self._fd = fd
+        self._folder = folder if not stat.S_ISREG(os.fstat(fd).st_mode) else ""
+        self._kept: IO[bytes] | None = None
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if self._folder and self._kept is None and not self._poll.poll(_PATIENCE):
+                import tempfile
+
+                self._kept = tempfile.TemporaryFile(dir=self._folder)
+            if self._kept is not None:
+                self._kept.write(view)
+                return
+            # More than a pipe takes for certain could block.
+            view = view[os.write(self._fd, view[: select.PIPE_BUF] if self._folder else view) :]
+
+    def finish(self) -> None:
+        kept, self._kept, self._folder = self._kept, None, ""
+        if kept is not None:
+            with kept:
+                kept.seek(0)
+                while data := kept.read(_CHUNK):
+                    self.write(data)
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()

@@ -15,7 +15,7 @@ from buildkit_py.progress.events import Emit
 from buildkit_py.request import MountSpec, RunRequest
 from buildkit_py.runtime import events
 from buildkit_py.runtime.config import Config
-from buildkit_py.runtime.container import Container
+from buildkit_py.runtime.container import Container, check_name
 from buildkit_py.runtime.isolation import check_sysctls
 from buildkit_py.runtime.process import arguments, container_spec
 from buildkit_py.runtime.volumes import image_volumes, named
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 def plan(engine: Engine, request: RunRequest, emit: Emit) -> Config:
     """What a new container is to be made of; its image is here then. Raises PybuildError."""
+    if request.name:
+        check_name(request.name)
     engine.share()
     image = find_image(engine, request)
     image_config = image.config.get("config") or {}

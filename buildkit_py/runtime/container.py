@@ -142,7 +142,7 @@ class ContainerStore:
     def create(self, config: Config) -> Container:
         """A new container of a config, whose name may be "". Raises PybuildError where it is taken."""
         if config.name:
-            self._check_name(config.name)
+            check_name(config.name)
         else:
             config = config._replace(name=_made_up(config.id))
         container = self._container(config)
@@ -167,7 +167,7 @@ class ContainerStore:
         return container
 
     def rename(self, container: Container, name: str) -> Container:
-        self._check_name(name)
+        check_name(name)
         with self._db.transaction():
             self._mend()
             self._refuse_taken(name)
@@ -282,13 +282,14 @@ class ContainerStore:
                 hint=f"choose another --name, or `pybuild rm {name}` first",
             )
 
-    @staticmethod
-    def _check_name(name: str) -> None:
-        if not name or name[0] in "_.-" or not _NAME.issuperset(name):
-            raise PybuildError(
-                f"{name!r} is no name for a container",
-                hint="letters, digits, '_', '.' and '-'; the first one a letter or digit",
-            )
+
+def check_name(name: str) -> None:
+    """Raises PybuildError."""
+    if not name or name[0] in "_.-" or not _NAME.issuperset(name):
+        raise PybuildError(
+            f"{name!r} is no name for a container",
+            hint="letters, digits, '_', '.' and '-'; the first one a letter or digit",
+        )
 
 
 def lock(path: str) -> int:

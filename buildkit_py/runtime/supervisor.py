@@ -404,8 +404,10 @@ class Supervisor:
         operation(client, message)
 
     def _is_early(self, message: control.Message) -> bool:
-        entering = message.get("op") in ("exec", "tool")
-        return entering and self._running is not None and not self._running.executing
+        if message.get("op") not in ("exec", "tool") or self._running is None:
+            return False
+        # A pause for one of ours is short, and nobody asked for it.
+        return not self._running.executing or (message["op"] == "exec" and self._held())
 
     def _tell_waiting(self, status: int) -> None:
         self._clients.tell_waiting({"exit": status, "said": self._said})
@@ -544,8 +546,10 @@ class Supervisor:
 
     def _release(self, client: Client) -> None:
         held, client.holds = client.holds, False
-        if held and not self._held() and self._state.status == "paused":
-            self._freeze(False)
+        if held and not self._held():
+            if self._state.status == "paused":
+                self._freeze(False)
+            self._clients.let_in()
 
     def _held(self) -> bool:
         return any(client.holds for client in self._clients)

@@ -171,6 +171,8 @@ REFUSED = {
 def test_wrong_values_are_refused_and_leave_no_container(me: Pybuild) -> None:
     for options, part in REFUSED.items():
         assert part in me("run", "--rm", *options.split(), "busybox", "true", status=125).stderr
+    # Nobody has to be asked for that.
+    assert "is no name" in me("create", "--name", "a/b", "registry.invalid/x", status=1).stderr
     assert me("ps", "-aq").stdout == ""
 
 

@@ -9,6 +9,7 @@ import tarfile
 
 import pytest
 
+from tests.support.containers import ready
 from tests.support.runner import Pybuild
 
 CHANGES = (
@@ -103,3 +104,16 @@ def test_files_without_overlay(me: Pybuild) -> None:
     me("run", "--rm", "made:1", "test", "-e", "/bin/ls", env=copying, status=1)
     assert me("start", "-a", "box", env=copying, status=None).status in (0, 1)
     me("rm", "box", env=copying)
+
+
+def test_export_into_the_container_itself(pybuild: Pybuild) -> None:
+    """The reader is paused, too, while the files are read."""
+    fill = "mkdir /copy; head -c 3000000 /dev/urandom > /big; echo ready; sleep 1000"
+    pybuild("run", "-d", "--name", "box", "busybox", "sh", "-c", fill)
+    ready(pybuild, "box")
+    with pybuild.start("export", "box", text=False, errors=None) as export:
+        pybuild("exec", "-i", "box", "tar", "x", "-C", "/copy", stdin=export.stdout, timeout=60)
+        export.wait()
+    assert export.returncode == 0
+    pybuild("exec", "box", "cmp", "/big", "/copy/big")
+    pybuild("rm", "-f", "box")
