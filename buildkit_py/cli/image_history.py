@@ -48,6 +48,7 @@ def rows(engine: Engine, image: Image, *, whole: bool, human: bool) -> list[dict
     chain = None
     found = []
     from buildkit_py import digest as digests
+    from buildkit_py.source.image import PREFERENCE
 
     for entry in image.config.get("history") or ():
         size = 0
@@ -57,7 +58,10 @@ def rows(engine: Engine, image: Image, *, whole: bool, human: bool) -> list[dict
             snapshot = engine.snapshots.by_chain_id(chain) if chain else None
             if snapshot is not None:
                 engine.enter()
-                size = engine.snapshots.measure(snapshot)[0]
+                size = engine.snapshots.measure(engine.snapshots.chain(snapshot)[-1].layer)[0]
+            elif diff is not None:  # not unpacked so far
+                blob = engine.images.layer_blob(diff, PREFERENCE)
+                size = blob.size if blob is not None else 0
         created = _seconds(entry.get("created") or "")
         text = " ".join((entry.get("created_by") or "").split())
         found.append(

@@ -35,7 +35,7 @@ COMMAND = Command(
         ),
         option("-m", "--message", metavar="TEXT", help="The comment of its history"),
         option("--platform", metavar="OS/ARCH", help="The platform of what is in the tar"),
-        Argument("source", metavar="FILE|-"),
+        Argument("source", metavar="FILE|URL|-"),
         Argument("name", metavar="[NAME[:TAG]]", required=False),
     ),
     run,

@@ -374,6 +374,16 @@ class Engine:
 
         return pull(self, ref, emit, platform)
 
+    def tags_here(self, repository: str) -> list[str]:
+        from buildkit_py.engine.images import tags_here
+
+        return tags_here(self, repository)
+
+    def tags_there(self, repository: str) -> list[str]:
+        from buildkit_py.engine.images import tags_there
+
+        return tags_there(self, repository)
+
     def push(self, ref: str, emit: Emit) -> Digest:
         from buildkit_py.engine.images import push
 

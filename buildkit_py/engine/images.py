@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 
 from buildkit_py.digest import ChainID, Digest, chain_id, of_bytes
-from buildkit_py.errors import UsageError
+from buildkit_py.errors import NotFoundError, UsageError
+from buildkit_py.image import reference
 from buildkit_py.image.store import Image
 from buildkit_py.llb.result import ResolvedImage
 from buildkit_py.progress.events import Emit, VertexEvent
@@ -39,6 +40,34 @@ def pull(engine: Engine, ref: str, emit: Emit, platform: str) -> Image:
     engine.enter()
     with _Step(emit, f"pulling {ref}") as vertex:
         return engine.sources.pull(ref, platform, emit, vertex)
+
+
+def tags_here(engine: Engine, repository: str) -> list[str]:
+    """The names in the store that are tags of a repository. Raises NotFoundError, UsageError."""
+    name = _repository(repository)
+    names = {known for image in engine.images.images() for known in image.names}
+    found = sorted(known for known in names if reference.parse(known).name == name)
+    if not found:
+        hint = "`pybuild images` lists what is here"
+        raise NotFoundError(f"no image here has a tag of {repository}", hint=hint)
+    return found
+
+
+def tags_there(engine: Engine, repository: str) -> list[str]:
+    """The names of all that a registry has of a repository. Raises NotFoundError, RegistryError."""
+    ref = reference.parse(_repository(repository))
+    return [f"{ref.name}:{tag}" for tag in engine.sources.client.tags(ref.registry, ref.repository)]
+
+
+def _repository(text: str) -> str:
+    """The normalised name of a repository that is written without a tag. Raises UsageError."""
+    if not _is_bare(text):
+        raise UsageError(f"--all-tags: {text} names one image", hint="leave its tag out")
+    return reference.parse(text).name
+
+
+def _is_bare(text: str) -> bool:
+    return "@" not in text and ":" not in text.rpartition("/")[2]
 
 
 def push(engine: Engine, ref: str, emit: Emit) -> Digest:
@@ -75,11 +104,22 @@ def save(engine: Engine, names: Sequence[str], dest: str, form: str) -> None:
 
     engine.share()
     wanted = []
-    for name in names:
+    for name in _spelled_out(engine, names):
         images, packing, is_index = meaning(engine, name)
         wanted.append(Wanted(images, _named(images[0], name), packing, is_index))
     engine.enter()
     save(wanted, dest, engine.stores, docker=form == "docker")
+
+
+def _spelled_out(engine: Engine, names: Sequence[str]) -> list[str]:
+    """A repository means all of its tags; each image once."""
+    found: list[str] = []
+    for name in names:
+        try:
+            found += tags_here(engine, name) if _is_bare(name) else [name]
+        except (NotFoundError, UsageError):
+            found.append(name)  # an id, or nothing
+    return list(dict.fromkeys(found))
 
 
 def load(engine: Engine, source: str, emit: Emit) -> list[Image]:
@@ -97,13 +137,19 @@ def load(engine: Engine, source: str, emit: Emit) -> list[Image]:
 def import_tar(
     engine: Engine, source: str, name: str, *, changes: Sequence[str], message: str, platform: str
 ) -> Image:
-    """Make an image of one layer out of a root file system's tar (a file, or ``-``)."""
+    """Make an image of one layer out of a root file system's tar (a file, an HTTP URL, or ``-``)."""
     from buildkit_py.source.load import import_rootfs
 
     engine.share()
     config = changed_config(changes)
+    path = source
+    if source.startswith(("http://", "https://")):
+        from buildkit_py.source.http import HttpFiles
+
+        http = HttpFiles(engine.content, engine.db)
+        path = http.path(http.ensure(source, http.get(source).digest))
     try:
-        stream = sys.stdin.buffer if source == "-" else open(source, "rb")
+        stream = sys.stdin.buffer if source == "-" else open(path, "rb")
     except OSError as e:
         raise UsageError(f"cannot read {source}: {e.strerror}") from e
     with stream:
@@ -167,8 +213,6 @@ class _Base:
 
 def _named(image: Image, name: str) -> tuple[str, ...]:
     """Whether an image was asked for by a name of its own and not by its id."""
-    from buildkit_py.image import reference
-
     try:
         return (name,) if str(reference.parse(name)) in image.names else ()
     except Exception:

@@ -90,6 +90,29 @@ class RegistryClient:
             )
         return Fetched(answer.body, media_type, of_bytes(answer.body))
 
+    def tags(self, registry: str, repository: str) -> list[str]:
+        """Every tag of a repository (distribution spec, 4.4.1). Raises NotFoundError, RegistryError."""
+        import json
+
+        found: list[str] = []
+        path = "tags/list"
+        while path:
+            answer = self._from_any(
+                registry,
+                f"{registry}/{repository}",
+                lambda e, path=path: e.request("GET", repository, path),  # type: ignore[misc]
+            )
+            try:
+                page = [str(tag) for tag in json.loads(answer.body)["tags"] or ()]
+            except (ValueError, KeyError, TypeError):
+                raise RegistryError(f"{registry} does not list the tags of {repository}") from None
+            more = set(page).difference(found)
+            found += sorted(more)
+            link = answer.headers.get("Link", "")
+            query = urlsplit(link.partition("<")[2].partition(">")[0]).query
+            path = f"tags/list?{query}" if more and query and 'rel="next"' in link else ""
+        return found
+
     def manifest_digest(self, registry: str, repository: str, reference: str) -> Digest | None:
         """What a tag means now, without fetching it; None where the registry does not say.
 

@@ -158,6 +158,23 @@ def test_push_by_digest(pybuild: Pybuild, bases: Registry, context: Path) -> Non
     assert "by-digest" not in pybuild("images").stdout
 
 
+def test_all_tags_of_a_repository(pybuild: Pybuild, bases: Registry, context: Path) -> None:
+    name = f"{bases.address}/tests/all-tags"
+    tags = [f"{name}:{tag}" for tag in ("1", "2", "latest")]
+    pybuild("build", *(word for tag in tags for word in ("-t", tag)), context)
+    assert pybuild("push", "-q", "-a", name).stdout.split() == tags
+    archive = pybuild.out / "all.tar"
+    pybuild("save", "-o", archive, name, tags[0])
+    index, _ = layout(archive)
+    saved = [m["annotations"]["org.opencontainers.image.ref.name"] for m in index["manifests"]]
+    assert saved == ["1", "2", "latest"]
+    pybuild("rmi", *tags)
+    assert pybuild("pull", "-q", "--all-tags", name).stdout.split() == tags
+    assert sorted(pybuild("images", "--format", "{{.Tag}}", name).stdout.split()) == saved
+    assert "names one image" in pybuild("push", "-a", tags[0], status=2).stderr
+    assert "no image here has a tag of nothing" in pybuild("push", "-a", "nothing", status=1).stderr
+
+
 def test_docker_media_types(pybuild: Pybuild, bases: Registry, context: Path) -> None:
     name = f"{bases.address}/tests/docker-types"
     for compression, suffix in (("gzip", ".gzip"), ("zstd", ".zstd"), ("uncompressed", "")):

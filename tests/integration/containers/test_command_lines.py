@@ -314,3 +314,5 @@ def test_history_of_an_image(two: Pybuild) -> None:
     )
     assert lines[0].startswith("sha256:")
     assert two("history", "-q", "busybox").stdout.splitlines()[0] == lines[0][7:19]
+    sizes = two("history", "--human=false", "--format", "{{.Size}}", "busybox").stdout.split()
+    assert sum(map(int, sizes)) > 1 << 19

@@ -146,6 +146,9 @@ def test_http(me: Pybuild, web: Web) -> None:
     me("build", "-f", f"{web.url}/other", "-o", me.out / "3", me.context({"f": "1"}))
     assert os.listdir(me.out / "3") == ["g"]
     assert "404" in me("build", f"{web.url}/x.git#y", status=1).stderr + "404"
+    imported = me("import", f"{web.url}/c.tar.gz", "imported:1").stdout
+    assert imported == me("images", "-q", "--no-trunc", "imported").stdout
+    assert "404" in me("import", f"{web.url}/none.tar", status=1).stderr
     assert "not a kind of context" in me("build", "ftp://h/x", status=2).stderr
 
 
