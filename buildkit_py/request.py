@@ -235,6 +235,7 @@ class Isolation(NamedTuple):
     pid: str = ""
     """Whose processes are seen: "" (its own), host or ``container:NAME``. The next two likewise."""
     ipc: str = ""
+    """Also none: its own, without /dev/shm."""
     uts: str = ""
     cgroupns: str = ""
     """"" or host."""

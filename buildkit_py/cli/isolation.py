@@ -12,7 +12,7 @@ from buildkit_py.typed import Any
 
 _NAMESPACES = {
     "pid": ("", "private", "host"),
-    "ipc": ("", "private", "shareable", "host"),
+    "ipc": ("", "private", "none", "shareable", "host"),
     "uts": ("", "private", "host"),
     "cgroupns": ("", "private", "host"),
     "userns": ("", "host", "keep-id"),
@@ -156,7 +156,7 @@ OPTIONS = (
     ),
     option("--group-add", multiple=True, metavar="GROUP", help="A further group of the user"),
     flag("--init", help="Run a small process 1 that reaps orphans and passes signals on"),
-    option("--ipc", metavar="MODE", help="Shared memory: private, shareable, host or container:NAME"),
+    option("--ipc", metavar="MODE", help="Shared memory: private, none, shareable, host or container:NAME"),
     option("--oom-score-adj", metavar="NUMBER", help="Who dies first for lack of memory: -1000 to 1000"),
     option("--pid", metavar="MODE", help="Processes seen: private, host or container:NAME"),
     flag("--privileged", help="Give all capabilities and devices; hide nothing"),

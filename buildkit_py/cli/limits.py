@@ -14,14 +14,17 @@ _SMALLEST = 6 << 20
 def translate(args: Args) -> Limits:
     """Raises UsageError for values of a wrong form."""
     memory = values.size(args.text("memory"), "--memory")
-    if args.text("memory") and memory < _SMALLEST:
+    if 0 < memory < _SMALLEST:
         raise UsageError("--memory: the least is 6m")
+    reservation = values.size(args.text("memory_reservation"), "--memory-reservation")
+    if memory and reservation > memory:
+        raise UsageError("--memory-reservation can't be more than --memory")
     return Limits(
         shm_size=values.size(args.text("shm_size"), "--shm-size"),
         memory=memory,
         memory_swap=_swap(args.text("memory_swap"), memory),
-        memory_reservation=values.size(args.text("memory_reservation"), "--memory-reservation"),
-        cpus=_quota(args) or _cpus(args.text("cpus")),
+        memory_reservation=reservation,
+        cpus=_processors(args),
         cpu_shares=_number(args.text("cpu_shares"), "--cpu-shares", 2, 262144),
         cpuset_cpus=_list(args.text("cpuset_cpus"), "--cpuset-cpus"),
         cpuset_mems=_list(args.text("cpuset_mems"), "--cpuset-mems"),
@@ -33,14 +36,10 @@ def translate(args: Args) -> Limits:
 
 
 def _swap(text: str, memory: int) -> int:
-    if not text:
-        return 0
-    if not memory:
+    both = -1 if text == "-1" else values.size(text, "--memory-swap")
+    if both > 0 and not memory:
         raise UsageError("--memory-swap needs --memory", hint="it is memory and swap together")
-    if text == "-1":
-        return -1
-    both = values.size(text, "--memory-swap")
-    if both < memory:
+    if 0 < both < memory:
         raise UsageError("--memory-swap is memory and swap together: it can't be less than --memory")
     return both
 
@@ -52,18 +51,21 @@ def _cpus(text: str) -> float:
         number = float(text)
     except ValueError:
         number = -1
-    if not 0.01 <= number <= 4096:
+    if number and not 0.01 <= number <= 4096:
         raise UsageError(f"--cpus: '{text}' is not a number of processors", hint="for example 1.5")
     return number
 
 
-def _quota(args: Args) -> float:
-    """``--cpu-quota`` of ``--cpu-period``, microseconds both, as a number of processors."""
-    quota = _number(args.text("cpu_quota"), "--cpu-quota", 1000, 1 << 40)
-    period = _number(args.text("cpu_period"), "--cpu-period", 1000, 1_000_000) or 100_000
-    if quota and args.text("cpus"):
-        raise UsageError("--cpus and --cpu-quota exclude each other")
-    return quota / period
+def _processors(args: Args) -> float:
+    """``--cpus``, or ``--cpu-quota`` of ``--cpu-period``, microseconds both, as a number of processors."""
+    cpus = _cpus(args.text("cpus"))
+    text = args.text("cpu_quota")
+    quota = 0 if text == "-1" else _number(text, "--cpu-quota", 1000, 1 << 40)
+    period = _number(args.text("cpu_period"), "--cpu-period", 1000, 1_000_000)
+    for name, number in (("--cpu-quota", quota), ("--cpu-period", period)):
+        if cpus and number:
+            raise UsageError(f"--cpus and {name} exclude each other")
+    return cpus or quota / (period or 100_000)
 
 
 def _number(text: str, name: str, least: int, most: int) -> int:

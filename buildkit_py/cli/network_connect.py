@@ -12,11 +12,11 @@ from buildkit_py.request import NetworkSpec
 def run(args: Args) -> int:
     ip, mac = args.text("ip"), args.text("mac_address")
     from buildkit_py.engine import Engine, networks
+    from buildkit_py.engine.networking import network_of
 
     engine = Engine()
     try:
-        name = args.text("network")
-        network = engine.networks.bridge() if name == "bridge" else engine.networks.get(name)
+        network = network_of(engine, args.text("network"))
         spec = NetworkSpec(
             network.name,
             args.texts("alias"),

@@ -8,11 +8,11 @@ from buildkit_py.errors import PybuildError
 
 def run(args: Args) -> int:
     from buildkit_py.engine import Engine, networks
+    from buildkit_py.engine.networking import network_of
 
     engine = Engine()
     try:
-        name = args.text("network")
-        network = engine.networks.bridge() if name == "bridge" else engine.networks.get(name)
+        network = network_of(engine, args.text("network"))
         networks.disconnect(engine, network, args.text("container"))
     except PybuildError:
         if not args.flag("force"):

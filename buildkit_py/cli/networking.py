@@ -25,7 +25,7 @@ def translate(args: Args) -> Networking:
         publish_all=args.flag("publish_all"),
         expose=ports.exposed(expose) if expose else (),
         dns=tuple(address(text, "--dns") for text in args.texts("dns")),
-        dns_search=args.texts("dns_search"),
+        dns_search=tuple(map(_domain, args.texts("dns_search"))),
         dns_options=args.texts("dns_options"),
     )
 
@@ -77,6 +77,15 @@ def _network(text: str) -> NetworkSpec:
     if not name:
         raise UsageError(f"--network: '{text}' names no network", hint="begin with name=NETWORK")
     return NetworkSpec(name, tuple(aliases), ip, mac)
+
+
+def _domain(text: str) -> str:
+    """A domain of --dns-search; "." is for none."""
+    if not text.strip() or set(text) & set(" \t\n#;"):
+        raise UsageError(
+            f"--dns-search: '{text}' is not a domain", hint="for example corp.example, or . for none"
+        )
+    return text
 
 
 def address(text: str, option: str) -> str:

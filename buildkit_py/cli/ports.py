@@ -1,4 +1,7 @@
-"""Published ports, as they are typed: ``[[HOST-IP:][HOST-PORT]:]PORT[/PROTOCOL]``, with ranges."""
+"""Published ports, as they are typed: ``[[HOST-IP:][HOST-PORT]:]PORT[/PROTOCOL]``, with ranges.
+
+A host port 0 is any free one, as without.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ def _ports(text: str, option: str) -> list[PortSpec]:
             hint="tcp and udp can be published",
         )
     address, host, container = _parts(rest, text, option)
+    host = "" if host == "0" else host
     inner = port_range(container, text, option)
     outer = port_range(host, text, option) if host else (0, 0)
     count = inner[1] - inner[0] + 1

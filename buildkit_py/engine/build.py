@@ -20,7 +20,7 @@ from buildkit_py.image.assemble import config_bytes
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.result import BuildTarget, FrontendResult
 from buildkit_py.progress.events import Emit, StatusEvent, VertexEvent, WarningEvent
-from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, NetworkSpec, Output
+from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, Networking, NetworkSpec, Output
 from buildkit_py.solver.solve import solve
 from buildkit_py.solver.types import Key, Result
 from buildkit_py.source.inline import InlineTree
@@ -193,7 +193,7 @@ class Build:
         if named_network(self.request):
             from buildkit_py.engine import networking
 
-            networking.check(self.engine, (NetworkSpec(self.request.network),))
+            networking.check(self.engine, Networking((NetworkSpec(self.request.network),)))
         self.files = BuildFiles.open(self.request, self.engine, self.emit)
         result, error = None, None
         try:

@@ -36,7 +36,7 @@ def plan(engine: Engine, request: RunRequest, emit: Emit) -> Config:
     image_config = image.config.get("config") or {}
     command = arguments(image_config, request)
     check_sysctls(request.isolation, kind_of(request.networking.networks))
-    check(engine, request.networking.networks)
+    check(engine, request.networking)
     engine.enter()
     snapshot = engine.sources.unpack(image.id, emit, "pull")
     given = with_others(engine, request)

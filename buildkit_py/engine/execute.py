@@ -11,7 +11,7 @@ from buildkit_py.runtime import control
 from buildkit_py.runtime.attachment import Attachment, size
 from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.isolation import own_ids
-from buildkit_py.runtime.process import environment
+from buildkit_py.runtime.process import environment, hostname_of
 from buildkit_py.snapshot.passwd import resolve_user
 from buildkit_py.tuples import NamedTuple
 from buildkit_py.typed import TYPE_CHECKING
@@ -69,7 +69,7 @@ def _message(engine: Engine, container: Container, request: ExecRequest, client:
     asked = config.request._replace(
         env=(*config.request.env, *request.env), terminal=request.terminal or config.request.terminal
     )
-    hostname = asked.networking.hostname or config.id[:12]
+    hostname = hostname_of(config)
     return {
         "op": "exec",
         "args": request.command,

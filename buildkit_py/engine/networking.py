@@ -13,8 +13,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from buildkit_py.errors import NetworkError, NotFoundError, PybuildError, UsageError
+from buildkit_py.linux import smallfiles
 from buildkit_py.network import private, record, told
-from buildkit_py.network.resolv import given_resolv_text, hosts_text, names_resolv, resolv_text
+from buildkit_py.network.resolv import given_resolv_text, host_hosts, hosts_text, names_resolv, resolv_text
 from buildkit_py.request import NetworkSpec
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.typed import TYPE_CHECKING, Literal
@@ -71,9 +72,29 @@ def warn_once(root: str, warn: Warn) -> Warn:
     return once
 
 
-def check(engine: Engine, specs: tuple[NetworkSpec, ...]) -> None:
+def check(engine: Engine, asked: Networking) -> None:
     """Raises NotFoundError for a network or container that isn't there, UsageError for what doesn't fit."""
+    specs = asked.networks
     kind = kind_of(specs)
+    if kind == "container":
+        first = specs[0]
+        given = {
+            "--publish": asked.ports or asked.publish_all,
+            "--expose": asked.expose,
+            "--hostname": asked.hostname,
+            "--add-host": asked.extra_hosts,
+            "--dns": asked.dns,
+            "--dns-search": asked.dns_search,
+            "--dns-option": asked.dns_options,
+            "--ip": first.ip,
+            "--mac-address": first.mac,
+            "--network-alias": first.aliases,
+        }
+        for option in (option for option, value in given.items() if value):
+            raise UsageError(
+                f"{option}: a container on another's network has that one's addresses, ports and names",
+                hint=f"give {option} to the other one",
+            )
     if kind in ALONE and (specs[0].ip or specs[0].aliases or specs[0].mac):
         raise UsageError(
             f"--ip, --mac-address and --network-alias need a network of yours, not {kind}",
@@ -87,7 +108,9 @@ def check(engine: Engine, specs: tuple[NetworkSpec, ...]) -> None:
 
 
 def network_of(engine: Engine, name: str) -> Network:
-    """Raises NotFoundError."""
+    """One that containers can be on beside others. Raises NotFoundError and NetworkError."""
+    if name in ALONE:
+        raise NetworkError(f"a container can't be on the network {name} beside others")
     if name in ("", "default", "bridge"):
         return engine.networks.bridge()
     return engine.networks.get(name)
@@ -286,12 +309,17 @@ class Connection:
                 servers = () if self._named else request.dns
                 resolv = given_resolv_text(resolv, servers, request.dns_search, request.dns_options)
             extra = with_gateway(request.extra_hosts, shared=self._network == "host")
-            hosts = hosts_text(hostname, extra, addresses=self._addresses, domain=request.domainname)
+            beginning = {"text": host_hosts()} if self._network == "host" else {}
+            hosts = hosts_text(
+                hostname, extra, addresses=self._addresses, domain=request.domainname, **beginning
+            )
         self._state = self._state._replace(hosts=hosts, resolv_conf=resolv, hostname=hostname)
         if self._state.mode != "host":
             record.save(self._directory, self._state)
+        own = self._network != "host" and not self._state.mode.startswith("container:")
         return spec._replace(
             network=self._network,
+            sysctls=(*open_to_all(), *spec.sysctls) if own else spec.sysctls,
             hostname=hostname,
             domainname=request.domainname,
             hosts=hosts,
@@ -363,11 +391,6 @@ class Networks:
             elif kind == "private":
                 connection.alone("private", self._listen(ports))
             elif kind == "container":
-                if ports or request.hostname or request.dns or request.extra_hosts:
-                    raise UsageError(
-                        "a container on another's network has that one's ports, names and servers",
-                        hint="give -p, --hostname, --dns and --add-host to the other one",
-                    )
                 connection.shared(self._engine(), specs[0].name)
             elif kind == "networks":
                 listeners = self._listen(ports)
@@ -422,6 +445,16 @@ class Networks:
                 f"containers share the host's network here: {obstacle.message} ({obstacle.hint})"
             )
             connection.alone("host")
+
+
+def open_to_all() -> Pairs:
+    """Docker's settings of a container's own network: all its users may open ports below 1024, and ping."""
+    groups = [list(map(int, line.split())) for line in smallfiles.read("/proc/self/gid_map").splitlines()]
+    last = max(first + count for first, _, count in groups) - 1
+    return (
+        ("net.ipv4.ip_unprivileged_port_start", "0"),
+        ("net.ipv4.ping_group_range", f"0 {min(last, (1 << 31) - 1)}"),
+    )
 
 
 def endpoint_message(network: Network, spec: NetworkSpec) -> dict[str, object]:

@@ -25,19 +25,34 @@ _STUB = "/run/systemd/resolve/resolv.conf"
 
 
 def hosts_text(
-    hostname: str, extra: Sequence[tuple[str, str]] = (), *, addresses: Sequence[str] = (), domain: str = ""
+    hostname: str,
+    extra: Sequence[tuple[str, str]] = (),
+    *,
+    addresses: Sequence[str] = (),
+    domain: str = "",
+    text: str = _HOSTS,
 ) -> str:
-    """/etc/hosts for a sandbox; ``extra``: (name, address) pairs of --add-host.
+    """/etc/hosts for a sandbox: ``text``, and ``extra``, the (name, address) pairs of --add-host.
 
     The sandbox's own name stands for its ``addresses``; without any, for the network may be the host's, it is
     an alias of the loopback.
     """
-    lines = [_HOSTS]
+    lines = [text if text.endswith("\n") else f"{text}\n"]
     lines += [f"{address}\t{name}\n" for name, address in extra]
-    if hostname and hostname not in {name for name, _ in extra}:
+    known = {name for name, _ in extra}.union(*(line.partition("#")[0].split() for line in text.splitlines()))
+    if hostname and hostname not in known:
         names = f"{hostname}.{domain} {hostname}" if domain else hostname
         lines += [f"{address}\t{names}\n" for address in addresses or ("127.0.0.1",)]
     return "".join(lines)
+
+
+def host_hosts(path: str = "/etc/hosts") -> str:
+    """The names that the host knows by itself, for a container on its network, as with docker. Those that are
+    always there, where it has none."""
+    try:
+        return smallfiles.read(path) or _HOSTS
+    except (OSError, UnicodeDecodeError):
+        return _HOSTS
 
 
 def resolv_text(network: str, path: str = "/etc/resolv.conf") -> str:

@@ -10,6 +10,7 @@ from buildkit_py.runtime.config import Config
 from buildkit_py.runtime.container import Container
 from buildkit_py.runtime.hostconfig import host_config
 from buildkit_py.runtime.log import FILE, stamp
+from buildkit_py.runtime.process import hostname_of
 from buildkit_py.runtime.state import State
 from buildkit_py.typed import Any
 
@@ -55,7 +56,7 @@ def document(container: Container, config: Config, state: State, root: str) -> d
         "GraphDriver": {"Name": "overlayfs", "Data": {"UpperDir": container.part("fs")}},
         "Mounts": [mount_document(mount, root) for mount in config.mounts],
         "Config": {
-            "Hostname": request.networking.hostname or config.id[:12],
+            "Hostname": hostname_of(config),
             "Domainname": request.networking.domainname,
             "User": request.user or image.get("User") or "",
             "AttachStdin": "stdin" in request.attach,

@@ -42,6 +42,17 @@ def environment(config: dict[str, Any], request: RunRequest, home: str, hostname
     return tuple(f"{k}={v}" for k, v in env.items())
 
 
+def hostname_of(config: Config) -> str:
+    """The one asked for, or the beginning of the id; the machine's where that, or its network, is shared."""
+    asked = config.request
+    networks = asked.networking.networks
+    if asked.isolation.uts == "host":
+        return os.uname().nodename
+    if networks and networks[0].name == "host":
+        return asked.networking.hostname or os.uname().nodename
+    return asked.networking.hostname or config.id[:12]
+
+
 def container_spec(
     config: Config,
     tree: Tree,
@@ -57,9 +68,7 @@ def container_spec(
     request, image = config.request, config.image_config
     user = request.user or image.get("User") or ""
     uid, gid, groups, home = resolve_user(tree, user)
-    hostname = request.networking.hostname or config.id[:12]
-    if request.isolation.uts == "host":
-        hostname = os.uname().nodename
+    hostname = hostname_of(config)
     spec = SandboxSpec(
         layers=layers,
         upper="" if request.isolation.readonly else upper,
@@ -74,7 +83,7 @@ def container_spec(
         hostname=hostname,
         mounts=mounts,
         terminal=request.terminal,
-        shm_size=request.limits.shm_size or 64 << 20,
+        shm_size=0 if request.isolation.ipc == "none" else request.limits.shm_size or 64 << 20,
         ulimits=request.isolation.ulimits,
         platform=config.platform,
     )

@@ -129,7 +129,8 @@ def _furniture(spec: SandboxSpec, mode: str) -> list[Document]:
         names = [name for name in ("shm", "mqueue") if os.path.ismount(f"/dev/{name}")]
         found += [_bind(f"/dev/{name}", f"/dev/{name}", ["rbind", *_SAFE, "rw"]) for name in names]
     else:
-        found.append(_new("/dev/shm", "tmpfs", [*_SAFE, "mode=1777", f"size={spec.shm_size}"]))
+        if spec.shm_size:
+            found.append(_new("/dev/shm", "tmpfs", [*_SAFE, "mode=1777", f"size={spec.shm_size}"]))
         found.append(_new("/dev/mqueue", "mqueue", _SAFE))
     # Only who owns the network's namespace may mount it.
     if real or (spec.network != "host" and not _user_maps(spec, mode)):

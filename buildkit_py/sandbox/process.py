@@ -234,7 +234,7 @@ def become(spec: SandboxSpec, program: bytes) -> None:
     _drop_bounding(spec)
     if spec.uid:
         sc.prctl(sc.PR_SET_KEEPCAPS, 1)
-        os.setresuid(spec.uid, spec.uid, spec.uid)
+        _set_user(spec)
         # Kept as permitted, cleared as effective: the filter wants CAP_SYS_ADMIN once more.
         sc.capset(caps.SYS_ADMIN & permitted, permitted, 0)
         keep = 0
@@ -293,15 +293,26 @@ def _set_ids(spec: SandboxSpec) -> None:
     try:
         os.setgroups(spec.groups)
         os.setresgid(spec.gid, spec.gid, spec.gid)
-        if spec.uid == 0:
-            os.setresuid(0, 0, 0)
     except OSError as e:
-        raise SandboxError(
-            f"user {spec.uid}, group {spec.gid} cannot be taken on: {e.strerror}",
-            call="setresgid",
-            errno=e.errno or 0,
-            hint="the id lies outside the user's subordinate ids: see `pybuild doctor`",
-        ) from e
+        raise _not_ours(spec, e) from e
+    if spec.uid == 0:
+        _set_user(spec)
+
+
+def _set_user(spec: SandboxSpec) -> None:
+    try:
+        os.setresuid(spec.uid, spec.uid, spec.uid)
+    except OSError as e:
+        raise _not_ours(spec, e) from e
+
+
+def _not_ours(spec: SandboxSpec, e: OSError) -> SandboxError:
+    return SandboxError(
+        f"user {spec.uid}, group {spec.gid} cannot be taken on: {e.strerror}",
+        call="setresuid",
+        errno=e.errno or 0,
+        hint="the id lies outside the user's subordinate ids: see `pybuild doctor`",
+    )
 
 
 def go_to(path: str, *, make: bool = True) -> None:

@@ -327,8 +327,9 @@ class Root:
                 if os.path.ismount(f"/dev/{name}"):
                     self._attach(dev, mounts.bind(sc.AT_FDCWD, f"/dev/{name}", mounts.PLAIN), name)
             return
-        shm = (("mode", "1777"), ("size", str(self._spec.shm_size)))
-        self._attach(dev, mounts.new("tmpfs", shm, mounts.PLAIN), "shm")
+        if self._spec.shm_size:
+            shm = (("mode", "1777"), ("size", str(self._spec.shm_size)))
+            self._attach(dev, mounts.new("tmpfs", shm, mounts.PLAIN), "shm")
         try:
             self._attach(dev, mounts.new("mqueue", (), mounts.PLAIN), "mqueue")
         except SandboxError as e:

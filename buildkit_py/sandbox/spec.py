@@ -104,6 +104,7 @@ class SandboxSpec(NamedTuple):
     terminal: bool = False
     """stdin, stdout and stderr are one pty slave, made the controlling terminal."""
     shm_size: int = 64 << 20
+    """Of /dev/shm, bytes; 0: not mounted."""
     ulimits: tuple[tuple[str, int, int], ...] = ()
     """(name as in setrlimit(2) without RLIMIT_, lower case; soft; hard)"""
     new_session: bool = True

@@ -99,12 +99,10 @@ def test_another_containers_network(host: Host) -> None:
     with host.running("--network", "private", "--name", "a", "busybox", "sh", "-c", SERVE):
         shared = ("run", "--rm", "--network", "container:a", "busybox", "sh", "-c")
         assert host(*shared, "echo hello | nc 127.0.0.1 7; hostname").stdout.startswith("hello\n")
-        assert (
-            "has that one's ports"
-            in host(
-                "run", "--rm", "--network", "container:a", "-p", "80", "busybox", "true", status=125
-            ).stderr
-        )
+        for option in ("-p=80", "-P", "--expose=80", "--dns-search=a", "--ip=10.0.0.1", "--network-alias=b"):
+            refused = host("run", "--network", "container:a", option, "busybox", "true", status=125).stderr
+            assert "a container on another's network has that one's" in refused, option
+        assert host("ps", "-aq").stdout.count("\n") == 1
     assert "no such container" in host(*shared, "true", status=125).stderr
 
 

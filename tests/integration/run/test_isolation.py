@@ -88,6 +88,21 @@ def test_devices(pybuild: Pybuild) -> None:
     assert "is not a device" in refused(pybuild, "--device=/etc/passwd")
 
 
+@pytest.mark.parametrize("network", ["none", "private", "host"])
+def test_ports_below_1024_are_open_to_all_users(pybuild: Pybuild, network: str) -> None:
+    """And ping is; not where they are the host's."""
+    names = [f"net.ipv4.{name}" for name in ("ip_unprivileged_port_start", "ping_group_range")]
+    paths = " ".join("/proc/sys/" + name.replace(".", "/") for name in names)
+    words = run(pybuild, f"--network={network}", "--user=5", script=f"cat {paths}").split()
+    if network == "host":
+        assert words[0] == Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text().strip()
+    else:
+        assert words[:2] == ["0", "0"]
+        assert int(words[2]) > 1000 or pybuild.person.kind == "single"
+        start = run(pybuild, f"--network={network}", f"--sysctl={names[0]}=99", script=f"cat {paths}")
+        assert start.split()[0] == "99"
+
+
 def test_sysctls(pybuild: Pybuild) -> None:
     settings = {"kernel.shmmax": "12345", "fs.mqueue.msg_max": "20", "net.ipv4.ip_forward": "1"}
     words = [f"--sysctl={name}={value}" for name, value in settings.items()]
@@ -103,6 +118,9 @@ def test_groups(pybuild: Pybuild) -> None:
     groups = run(pybuild, "--user=5:6", "--group-add=77", script="id -G").split()
     if pybuild.person.kind != "single":
         assert groups == ["6", "77"]
+    if pybuild.person.kind == "ids":
+        for option in ("--user=4000000", "--user=5:4000000", "--group-add=4000000"):
+            assert "cannot be taken on" in refused(pybuild, option)
     assert "no group 'nobody-knows'" in refused(pybuild, "--group-add=nobody-knows")
 
 
@@ -173,7 +191,12 @@ def test_the_hosts_other_namespaces(pybuild: Pybuild) -> None:
     host = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("ipc", "uts", "cgroup")]
     assert not set(names()) & set(host)
     assert names("--ipc=host", "--uts=host", "--cgroupns=host") == host
-    assert run(pybuild, "--uts=host", script="hostname").strip() == os.uname().nodename
+    for option in ("--uts=host", "--network=host"):
+        assert run(pybuild, option, script="hostname").strip() == os.uname().nodename
+    assert run(pybuild, "--network=host", "--hostname=mine", script="hostname").strip() == "mine"
+    known = Path("/etc/hosts").read_text()
+    assert run(pybuild, "--network=host", script="cat /etc/hosts").startswith(known)
+    assert not run(pybuild, "--ipc=none", script="grep shm /proc/mounts || true")
 
 
 def test_keep_id(pybuild: Pybuild) -> None:

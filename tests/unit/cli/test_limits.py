@@ -29,6 +29,11 @@ def args(*words: str) -> Args:
         (("--pids-limit=-1", "--blkio-weight=500"), {"pids": -1, "blkio_weight": 500}),
         (("--strict", "--cgroup-parent=/a"), {"strict": True, "cgroup_parent": "/a"}),
         (("--shm-size=1m", "--memory-reservation=5k"), {"shm_size": 1 << 20, "memory_reservation": 5120}),
+        (("-m", "0", "--cpus=0", "--cpu-quota=0", "--pids-limit=0"), {}),
+        (("--memory=64m", "--memory-swap=0"), {"memory": 64 << 20}),
+        (("--memory-swap=-1",), {"memory_swap": -1}),
+        (("--cpu-quota=-1",), {}),
+        (("--cpu-period=50000", "--cpu-quota=25000"), {"cpus": 0.5}),
     ],
 )
 def test_forms(words: tuple[str, ...], fields: dict[str, Any]) -> None:
@@ -41,7 +46,9 @@ def test_forms(words: tuple[str, ...], fields: dict[str, Any]) -> None:
         (("-m", "1m"), "the least is 6m"),
         (("--memory-swap=1g",), "needs --memory"),
         (("-m", "64m", "--memory-swap=32m"), "can't be less"),
-        (("--cpus=0",), "not a number of processors"),
+        (("-m", "64m", "--memory-reservation=128m"), "can't be more than --memory"),
+        (("--cpus=0.001",), "not a number of processors"),
+        (("--cpus=1", "--cpu-period=50000"), "exclude each other"),
         (("--cpus=nan",), "not a number of processors"),
         (("--cpuset-cpus=a",), "not of the form"),
         (("--pids-limit=x",), "not a number from"),

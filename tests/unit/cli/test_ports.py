@@ -22,6 +22,8 @@ from buildkit_py.request import PortSpec
             [PortSpec(2000, first=1000, last=1000), PortSpec(2001, first=1001, last=1001)],
         ),
         ("80-81", [PortSpec(80), PortSpec(81)]),
+        ("0:80", [PortSpec(80)]),
+        ("127.0.0.1:0:80", [PortSpec(80, "tcp", "127.0.0.1")]),
     ],
 )
 def test_forms(text: str, expected: list[PortSpec]) -> None:

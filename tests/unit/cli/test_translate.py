@@ -99,6 +99,15 @@ def test_a_run_with_everything() -> None:
         run(args("run -v /a:/b --tmpfs /b/ image"))
 
 
+def test_domains_to_search() -> None:
+    assert run(args("run --dns-search a.example --dns-search . image")).networking.dns_search == (
+        "a.example",
+        ".",
+    )
+    with pytest.raises(UsageError, match="'' is not a domain"):
+        run(args("run --dns-search= image"))
+
+
 def test_a_mount_and_all_its_keys() -> None:
     def mount(text: str) -> MountSpec:
         return run(args(f"run --mount {text} image")).mounts[0]

@@ -19,6 +19,8 @@ def test_hosts() -> None:
 def test_a_given_name_is_not_overruled() -> None:
     assert "127.0.0.1\tbox" not in hosts_text("box", (("box", "10.0.0.5"),))
     assert hosts_text("").endswith("ip6-allrouters\n")
+    assert hosts_text("vm", text="127.0.1.1 vm # this machine") == "127.0.1.1 vm # this machine\n"
+    assert hosts_text("machine", text="127.0.1.1 vm # this machine").endswith("127.0.0.1\tmachine\n")
 
 
 def test_host_network_has_the_hosts_file(tmp_path: Path) -> None:
