@@ -117,9 +117,6 @@ def sweep_marked(engine: Engine, *, wait: bool) -> int:
     how = 0 if wait else fcntl.LOCK_NB
     if not os.path.exists(_old(engine)):
         return 0
-    if wait:
-        engine.unshare()  # we may be one of those
-        engine.share()
     with _Collector(engine) as collector:
         if not collector.begin(wait):
             return 0
@@ -162,13 +159,18 @@ class _Collector:
     """One process at a time marks or sweeps."""
 
     def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._fd = os.open(os.path.join(engine.root, "gc"), _FLAGS | os.O_CREAT, 0o600)
 
     def begin(self, wait: bool) -> bool:
+        if wait:
+            # Who is at it may be waiting for all that use the store now.
+            self._engine.unshare()
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
+        self._engine.share()
         return True
 
     def __enter__(self) -> _Collector:

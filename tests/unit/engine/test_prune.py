@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -277,3 +278,24 @@ def test_a_killed_collector_leaves_its_work_to_the_next(store: Store) -> None:
     pruned = prune(store, PruneRequest(rules=ANY))
     assert left(store) == set() and pruned.freed > 0 and stray not in left(store)
     assert store.snapshots.doomed() == [] and not Path(store.root, "lock.old").exists()
+
+
+def test_who_waits_to_collect_keeps_nobody_waiting(store: Store) -> None:
+    """A collector holds ``gc`` and waits for all that hold the old lock: who waits for ``gc`` must not."""
+    store.share()
+    gc = os.open(os.path.join(store.root, "gc"), os.O_RDWR | os.O_CREAT)
+    lock = os.open(os.path.join(store.root, "lock"), os.O_RDWR)
+    fcntl.flock(gc, fcntl.LOCK_EX)
+    second = threading.Thread(target=mark, args=(store, ()), kwargs={"wait": True})
+    first = threading.Thread(target=fcntl.flock, args=(lock, fcntl.LOCK_EX))
+    second.start()
+    first.start()
+    try:
+        first.join(20)
+        assert not first.is_alive()
+    finally:
+        os.close(gc)
+        first.join(20)
+        os.close(lock)
+        second.join(20)
+    assert os.path.exists(os.path.join(store.root, "lock.old"))
