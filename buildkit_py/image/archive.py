@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 import sys
 from collections.abc import Iterator
 
@@ -124,6 +125,9 @@ class DirectoryArchive:
             return None
         finally:
             os.close(folder)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
         return self._store(fd)
 
     def _store(self, fd: int) -> Stored | None:

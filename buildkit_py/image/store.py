@@ -120,6 +120,11 @@ class ImageStore:
             self._db.run("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (full, target, kind))
         return full
 
+    def meaning(self, name: str) -> tuple[Digest, Literal["image", "index"]] | None:
+        """What a normalised name means: an image id or the digest of an index."""
+        row = self._db.one("SELECT target, kind FROM names WHERE name = ?", (name,))
+        return None if row is None else (row[0], row[1])
+
     def put_index(self, images: Sequence[Image]) -> Digest:
         """Store an index over images of several platforms, for a name to mean; return its digest.
 

@@ -22,7 +22,7 @@ from buildkit_py.image.store import Image, ImageStore
 from buildkit_py.oci import documents, media, platform
 from buildkit_py.progress.events import Emit, StatusEvent, ignore
 from buildkit_py.tuples import NamedTuple
-from buildkit_py.typed import TYPE_CHECKING, Protocol
+from buildkit_py.typed import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from buildkit_py.image.archive import BlobInPlace
@@ -129,10 +129,33 @@ class ImageSources:
             raise
 
     def pull(self, ref: str, wanted: str, emit: Emit = ignore, vertex: str = "") -> Image:
-        """Fetch what the registry has now, layers included, and unpack it."""
+        """Fetch what the registry has now, layers included, and unpack it.
+
+        Where that fails, the name means what it did before. Raises as find() and unpack().
+        """
+        started = time.time()
+        name = "" if digests.is_valid(ref) else _name(reference.parse(ref))
+        before = self._images.meaning(name)
         image = self.find(ref, wanted, pull=True)
-        self.unpack(image.manifest or image.id, emit, vertex)
+        try:
+            self.unpack(image.manifest or image.id, emit, vertex)
+        except BaseException:
+            self._forget(image, name, before, new=image.created >= started)
+            raise
         return image
+
+    def _forget(
+        self, image: Image, name: str, before: tuple[Digest, Literal["image", "index"]] | None, *, new: bool
+    ) -> None:
+        """Undo what naming an image changed. ``new``: nobody knew it under any name."""
+        if before is not None:
+            self._images.tag(name, *before)
+        elif name and not new:
+            self._images.drop_name(name)
+        elif name:
+            self._images.remove(name)
+        if new and before is not None and not self._images.find(image.id).names:
+            self._images.remove(image.id)
 
     def unpack(self, digest: Digest, emit: Emit = ignore, vertex: str = "") -> SnapshotID | None:
         """The snapshot of an image's files by manifest digest or image id; None for an image without layers.
@@ -244,7 +267,7 @@ class ImageSources:
             return known
         fetched = self.client.fetch_manifest(ref.registry, ref.repository, ref.digest or ref.tag)
         image_id, manifest, index = self._fetch_image(ref, fetched, wanted)
-        name = str(ref.with_digest(ref.digest) if ref.digest else ref)
+        name = _name(ref)
         if index is not None:
             self._content.write(index.data)
             self._images.tag(name, index.digest, "index")
@@ -393,6 +416,11 @@ class ImageSources:
         self._images.remember_blob(layer.diff_id, layer.blob)
         emit(StatusEvent(vertex, shown, started=started, completed=time.time()))
         return snapshot
+
+
+def _name(ref: Reference) -> str:
+    """Under which a reference is stored: a digest makes its tag meaningless."""
+    return str(ref.with_digest(ref.digest) if ref.digest else ref)
 
 
 def chain_ids(diff_ids: Sequence[DiffID]) -> list[ChainID]:

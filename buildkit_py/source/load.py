@@ -45,7 +45,10 @@ def load(content: ContentStore, images: ImageStore, source: Archive) -> list[Loa
     try:
         loaded = loader.run()
     except BaseException:
-        source.keep(images.referenced())
+        kept = images.referenced()
+        source.keep(kept)
+        for digest in loader.made - kept:
+            content.delete(digest)
         raise
     source.keep(images.referenced())
     return loaded
@@ -69,7 +72,7 @@ def import_rootfs(
     tar = compression.open_archive(stream)
     if tar is None:
         raise ImageError("what is to be imported is no tar archive")
-    diff_id = _store_layer(content, images, tar)
+    diff_id, _ = _store_layer(content, images, tar)
     document: dict[str, Any] = {
         "architecture": target.architecture,
         "os": target.os,
@@ -88,6 +91,8 @@ class _Loader:
         self._images = images
         self._source = source
         self._loaded: dict[Digest, set[str]] = {}
+        self.made: set[Digest] = set()
+        """Blobs that the archive does not hold as they are: its layers, compressed."""
 
     def run(self) -> list[Loaded]:
         index = archive.document(self._source, self._content, "index.json")
@@ -218,7 +223,8 @@ class _Loader:
             if kind in ("gzip", "zstd"):
                 found = _keep_layer(self._images, tar, stored, kind)
             else:
-                found = _store_layer(self._content, self._images, tar)
+                found, blob = _store_layer(self._content, self._images, tar)
+                self.made.add(blob)
         if found != diff_id:
             raise ImageError(f"the layer {path[:200]!r} unpacks to {found}; its image says {diff_id}")
 
@@ -233,8 +239,8 @@ def _keep_layer(images: ImageStore, tar: Readable, stored: Stored, kind: str) ->
     return diff_id
 
 
-def _store_layer(content: ContentStore, images: ImageStore, tar: Readable) -> DiffID:
-    """Compress a tar into the content store."""
+def _store_layer(content: ContentStore, images: ImageStore, tar: Readable) -> tuple[DiffID, Digest]:
+    """Compress a tar into the content store; (what it is as a layer, as a blob)."""
     from buildkit_py.layer.compress import Write, compress_layer
 
     def produce(write: Write) -> None:
@@ -245,7 +251,7 @@ def _store_layer(content: ContentStore, images: ImageStore, tar: Readable) -> Di
         made = compress_layer(produce, writer.write)
         writer.commit(made.digest)
     images.remember_blob(made.diff_id, LayerBlob(media.OCI_LAYER_GZIP, made.digest, made.size))
-    return made.diff_id
+    return made.diff_id, made.digest
 
 
 def _is_whole_name(text: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit_py.errors import UsageError
+from buildkit_py.errors import ImageError, UsageError
 from buildkit_py.exporter.save import Wanted, save
 from buildkit_py.exporter.spec import PLAIN
 from buildkit_py.image import archive
@@ -159,6 +159,37 @@ def test_saving_what_was_loaded(workbench: WorkbenchMaker, tmp_path: Path) -> No
     save([wanted], str(tmp_path / "b.tar"), there.stores)
     found = loaded(third, tmp_path / "b.tar")
     assert found == [Loaded(image.id, ("docker.io/library/app:1", "docker.io/library/b:2"))]
+
+
+def test_an_archive_whose_second_layer_is_another(workbench: WorkbenchMaker, tmp_path: Path) -> None:
+    here, there = workbench(), workbench()
+    product, _ = here.build("app:1")
+    here.export(f"type=docker,dest={tmp_path}/a.tar", product)
+    (tmp_path / "a").mkdir()
+    run("tar", "-xf", tmp_path / "a.tar", "-C", tmp_path / "a")
+    (entry,) = json.loads((tmp_path / "a/manifest.json").read_text())
+    for layer in entry["Layers"]:
+        tar = tmp_path / "a" / layer
+        data = tar.read_bytes()
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        tar.unlink()
+        tar.write_bytes(data + bytes(512) if layer == entry["Layers"][-1] else data)
+    names = ("manifest.json", entry["Config"], *entry["Layers"])
+    run("tar", "-cf", tmp_path / "b.tar", "-C", tmp_path / "a", *names)
+    with pytest.raises(ImageError, match="unpacks to"):
+        loaded(there, tmp_path / "b.tar")
+    assert there.images.images() == [] and list(there.content.digests()) == []
+
+
+def test_a_layout_with_a_directory_in_place_of_a_blob(workbench: WorkbenchMaker, tmp_path: Path) -> None:
+    here, there = workbench(), workbench()
+    product, image = here.build("app:1")
+    here.export(f"type=oci,dest={tmp_path}/lay,tar=false", product)
+    blob = tmp_path / "lay/blobs/sha256" / image.id[7:]
+    blob.unlink()
+    blob.mkdir()
+    with pytest.raises(ImageError, match=f"lacks the blob {image.id}"):
+        loaded(there, tmp_path / "lay")
 
 
 def test_tar(workbench: WorkbenchMaker, tmp_path: Path) -> None:

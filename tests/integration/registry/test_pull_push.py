@@ -125,6 +125,28 @@ def test_resolving_is_lazy_and_local_first(registry: Registry, workbench: Workbe
     assert here.sources.resolve(name, PLATFORM).digest == image.id, "what is here needs no registry"
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_pull_that_fails_changes_nothing(mortal: Registry, workbench: WorkbenchMaker, known: bool) -> None:
+    here, there = workbench(), workbench()
+    name = f"{mortal.address}/pp/failing:1"
+    _, old = here.build(name)
+    push(old, name, here.stores)
+    if known:
+        there.sources.pull(name, PLATFORM)
+    before = set(there.content.digests())
+    snapshot = here.layer(None, lambda fs: (fs / "f").write_text("new"))
+    here.export(f"type=image,name={name},push=true", here.product(snapshot))
+    (layer,) = layers(mortal, "pp/failing")
+    blob_file(mortal, layer).write_bytes(b"x" * blob_file(mortal, layer).stat().st_size)
+    with pytest.raises(RegistryError, match="damaged"):
+        there.sources.pull(name, PLATFORM)
+    assert set(there.content.digests()) == before
+    if known:
+        assert there.images.find(name).id == old.id
+    else:
+        assert there.images.images() == []
+
+
 def test_a_moved_tag(registry: Registry, workbench: WorkbenchMaker) -> None:
     here, there = workbench(), workbench()
     name = f"{registry.address}/pp/moving:1"
