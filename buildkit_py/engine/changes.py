@@ -98,9 +98,9 @@ def export(engine: Engine, container: Container, fd: int) -> None:
 
 
 class _Outlet:
-    """Writes to a descriptor, and lets nobody wait for its reader, who may be in the paused container: what is
-    not taken for a while goes to a file without a name in ``folder`` ("": never), and from there to the
-    reader once the container goes on."""
+    """Writes to a descriptor. Its reader may be in the paused container: what is not taken for a while goes
+    to a file without a name in ``folder`` ("": never), and from there to the reader once all has been read.
+    """
 
     def __init__(self, fd: int, folder: str) -> None:
         self._fd = fd

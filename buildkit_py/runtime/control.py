@@ -20,7 +20,10 @@ Message = dict[str, Any]
 Connection = _socket.socket
 
 _SIZE = 256 << 10
-"""Bytes of the largest message."""
+"""Bytes of the largest packet."""
+_LARGE = 128 << 10
+"""What is larger goes along as a file, the last descriptor."""
+_IN_FILE = b'"in the last descriptor"'
 SOCKET = "socket"
 CRASH = "crash"
 """A file beside it: what a supervisor died of, where that was no signal."""
@@ -32,12 +35,23 @@ def pair() -> tuple[_socket.socket, _socket.socket]:
 
 def send(sock: _socket.socket, message: Message, fds: tuple[int, ...] = ()) -> None:
     """Raises BrokenPipeError where the other end is gone, another OSError where it takes no more."""
+    data = json.dumps(message).encode()
+    file = -1
+    if len(data) > _LARGE:
+        # An environment may be larger than what a socket takes.
+        file = os.memfd_create("message", os.MFD_CLOEXEC)
+        with open(file, "wb", closefd=False) as f:
+            f.write(data)
+        data, fds = _IN_FILE, (*fds, file)
     rights = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
-        sock.sendmsg([json.dumps(message).encode()], rights, _socket.MSG_NOSIGNAL)
+        sock.sendmsg([data], rights, _socket.MSG_NOSIGNAL)
     except ConnectionResetError:
         # A listener that closed tells those whom it never accepted in this way.
         raise BrokenPipeError from None
+    finally:
+        if file >= 0:
+            os.close(file)
 
 
 def receive(sock: _socket.socket) -> tuple[Message | None, list[int]]:
@@ -50,6 +64,10 @@ def receive(sock: _socket.socket) -> tuple[Message | None, list[int]]:
     for level, kind, payload in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
             fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    if data == _IN_FILE:
+        with open(fds.pop(), "rb") as f:
+            f.seek(0)
+            data = f.read()
     return (json.loads(data) if data else None), list(fds)
 
 

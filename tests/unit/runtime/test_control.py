@@ -28,6 +28,19 @@ def test_a_message_and_its_descriptors_arrive(tmp_path: Path) -> None:
             os.close(fd)
 
 
+def test_a_message_may_be_larger_than_a_socket_takes() -> None:
+    read, write = os.pipe()
+    mine, theirs = control.pair()
+    large = {"op": "exec", "env": ["BIG=" + "x" * 10_000_000]}
+    with closing(mine), closing(theirs):
+        control.send(mine, large, (write,))
+        message, fds = control.receive(theirs)
+        assert message == large
+        assert len(fds) == 1
+        for fd in (read, write, *fds):
+            os.close(fd)
+
+
 def test_nobody_listens(tmp_path: Path) -> None:
     assert control.connect(str(tmp_path)) is None
     control.listen(str(tmp_path)).close()
