@@ -120,7 +120,7 @@ def fields(container: Container, config: Config, state: State, *, whole: bool) -
         "CreatedAt": sizes.moment(config.created),
         "Status": description.status_text(state, sizes.age),
         "State": state.status,
-        "Ports": ports_text(container, state),
+        "Ports": ports_text(container, config, state),
         "Names": container.name,
         "Size": "",
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
@@ -132,8 +132,10 @@ def fields(container: Container, config: Config, state: State, *, whole: bool) -
     }
 
 
-def ports_text(container: Container, state: State) -> str:
-    return networks.ports_text(record.load(container.path)) if state.live else ""
+def ports_text(container: Container, config: Config, state: State) -> str:
+    from buildkit_py.runtime import description
+
+    return networks.ports_text(record.load(container.path), description.exposed(config)) if state.live else ""
 
 
 def networks_of(container: Container, config: Config) -> list[str]:
@@ -170,7 +172,7 @@ def kept(
     def one_of(name: str, test: bool) -> bool:
         return not wanted[name] or test
 
-    on = set(networks_of(container, config))
+    on = set(networks_of(container, config)) | _network_ids(container)
     volumes = {m.source for m in config.mounts} | {m.target for m in config.mounts}
     health = state.health or "none"
     return (
@@ -191,11 +193,26 @@ def kept(
     )
 
 
+def _network_ids(container: Container) -> set[str]:
+    """In full and as they are listed."""
+    state = record.load(container.path)
+    ids = [endpoint.network_id for endpoint in (state.endpoints if state else ()) if endpoint.network_id]
+    return {id[:length] for id in ids for length in (12, 64)}
+
+
 def _descends(engine: Engine, config: Config, text: str) -> bool:
+    """Whether a container's image is the one that is meant, or was built on it."""
     if config.request.image == text or config.image == text or config.image[7:].startswith(text):
         return True
     image = engine.images.match(text, "")
-    return image is not None and image.id == config.image
+    own = engine.images.by_id(config.image)
+    if image is None or own is None:
+        return image is not None and image.id == config.image
+    # Nobody records what an image was built on: its history and its layers begin with those of its base.
+    pairs = [(i.config.get("history") or [], i.diff_ids) for i in (image, own)]
+    (steps, layers), (own_steps, own_layers) = pairs
+    based = bool(steps) and own_steps[: len(steps)] == steps and own_layers[: len(layers)] == layers
+    return image.id == own.id or (based and len(own_steps) > len(steps))
 
 
 def _matches(text: str, name: str) -> bool:

@@ -8,13 +8,40 @@ from buildkit_py.network.record import Endpoint, State
 from buildkit_py.typed import Any
 
 
-def ports_text(state: State | None) -> str:
-    """What is published, as ``0.0.0.0:8080->80/tcp``."""
-    shown = []
-    for port in state.ports if state is not None else ():
-        address = f"[{port.host_ip}]" if ":" in port.host_ip else port.host_ip
-        shown.append(f"{address}:{port.host}->{port.container}/{port.protocol}")
-    return ", ".join(shown)
+def ports_text(state: State | None, exposed: Iterable[str] = ()) -> str:
+    """What is published and what else is exposed, in docker's form and order: neighbours as ranges, and last
+    what has another number on this machine."""
+    if state is None or state.mode in ("host", "none") or state.mode.startswith("container:"):
+        exposed = ()
+    published = {f"{port.container}/{port.protocol}" for port in state.ports} if state is not None else set()
+    ports = [(p.container, p.host_ip, p.host, p.protocol) for p in (state.ports if state is not None else ())]
+    for text in exposed:
+        number, _, protocol = text.partition("/")
+        if text not in published and number.isdecimal():
+            ports.append((int(number), "", 0, protocol or "tcp"))
+    groups: dict[tuple[str, str], tuple[int, int]] = {}
+    shown, moved = [], []
+    for inner, address, outer, protocol in sorted(ports):
+        if address and inner != outer:
+            moved.append(f"{_bracketed(address)}:{outer}->{inner}/{protocol}")
+            continue
+        key = address, protocol
+        first, last = groups.get(key, (inner, inner))
+        if inner > last + 1:
+            shown.append(_group(key, first, last))
+            first = inner
+        groups[key] = first, inner
+    return ", ".join([*shown, *(_group(key, *group) for key, group in groups.items()), *moved])
+
+
+def _group(key: tuple[str, str], first: int, last: int) -> str:
+    address, protocol = key
+    ports = f"{first}-{last}" if last > first else str(first)
+    return (f"{_bracketed(address)}:{ports}->" if address else "") + f"{ports}/{protocol}"
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def names(state: State | None, asked: Iterable[str]) -> list[str]:

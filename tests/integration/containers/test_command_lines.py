@@ -65,6 +65,21 @@ LISTS = {
 }
 
 
+def test_an_image_that_was_built_on_another_one_descends_from_it(pybuild: Pybuild) -> None:
+    for tag, text in (("child", "FROM busybox\nEXPOSE 80\n"), ("other", "FROM busybox\nENV A=1\n")):
+        pybuild("build", "-q", "-t", tag, pybuild.context({"Dockerfile": text}))
+    for image in ("child", "busybox"):
+        pybuild("run", "-d", "--name", f"of-{image}", image, *RUNNING.split())
+
+    def descending(image: str) -> list[str]:
+        return pybuild("ps", "--format", "{{.Names}}", "-f", f"ancestor={image}").stdout.split()
+
+    assert descending("busybox") == ["of-busybox", "of-child"]
+    assert (descending("child"), descending("other")) == (["of-child"], [])
+    assert pybuild("ps", "--format", "{{.Ports}}", "-f", "name=of-child").stdout == "80/tcp\n"
+    pybuild("rm", "-f", "of-child", "of-busybox")
+
+
 def test_filters_of_ps(two: Pybuild) -> None:
     found = {
         options: " ".join(two("ps", "-a", *options.split(), "--format", "{{.Names}}").stdout.split())

@@ -42,6 +42,11 @@ def test_the_next_start(tmp_path: Path) -> None:
 
 def test_descriptions() -> None:
     assert description.ports_text(STATE) == "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
+    ports = STATE._replace(ports=tuple(Published(n, "tcp", "0.0.0.0", n) for n in (1000, 1001, 1003)))
+    exposed = ("80/tcp", "9/udp", "81/tcp", "1000/tcp", "odd/tcp")
+    shown = "9/udp, 80-81/tcp, 0.0.0.0:1000-1001->1000-1001/tcp, 0.0.0.0:1003->1003/tcp"
+    assert sorted(description.ports_text(ports, exposed).split(", ")) == sorted(shown.split(", "))
+    assert description.ports_text(State("none"), exposed) == "" == description.ports_text(None, exposed)
     settings = description.settings(STATE, ("80/tcp", "9/udp"), "a" * 64)
     assert settings["IPAddress"] == "10.89.0.2" and settings["Ports"]["9/udp"] is None
     assert settings["Ports"]["80/tcp"][1] == {"HostIp": "::", "HostPort": "8080"}
