@@ -264,7 +264,7 @@ def _missing(tree: Tree, source: str, path: str) -> PybuildError:
             hint=f"take it back with a line '!{path}' at the end of .dockerignore",
         )
     if "://" in source or source.startswith("git@"):
-        hint = "COPY takes files that are here already; ADD fetches from a URL or git repository"
+        hint = "it would be a file of the context; what is fetched is http://, https:// and git, by ADD"
         return NotFoundError(f"{source} is not there", hint=hint)
     return NotFoundError(f"{source} is not there", hint=_nearest(tree, path))
 

@@ -55,8 +55,8 @@ def words(state: StageState, instruction: Instruction) -> Words:
     dest = state.expand(instruction, instruction.args[-1])
     shown.append(dest)
     destination = _destination(state, dest)
-    if inline and sources and not destination.endswith("/"):
-        raise state.fail(instruction, _several(instruction), word=instruction.args[-1])
+    if inline and sources:
+        need_directory(state, instruction, destination)
     names = [name for name, _, _ in inline]
     if len(set(names)) < len(names):
         raise state.fail(
@@ -65,8 +65,13 @@ def words(state: StageState, instruction: Instruction) -> Words:
     return Words(tuple(sources), tuple(inline), destination, " ".join(shown))
 
 
-def _several(instruction: Instruction) -> str:
-    return f"{instruction.name.upper()} of several sources needs a directory as destination, ending in /"
+def need_directory(state: StageState, instruction: Instruction, destination: str) -> None:
+    """Sources of several kinds are copied one after the other: the last would replace the others."""
+    if not destination.endswith("/"):
+        message = (
+            f"{instruction.name.upper()} of several sources needs a directory as destination, ending in /"
+        )
+        raise state.fail(instruction, message, word=instruction.args[-1])
 
 
 def _destination(state: StageState, dest: str) -> str:

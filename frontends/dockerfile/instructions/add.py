@@ -21,6 +21,8 @@ def apply(state: StageState, instruction: Instruction) -> None:
     unpack = flag_bool(instruction, "unpack")
     local = tuple(source for source in found.sources if not is_git(source) and not is_url(source))
     _check_remote_flags(state, instruction, found.sources, local)
+    if len(local) < len(found.sources) > 1:
+        transfer.need_directory(state, instruction, found.dest)
     if local:
         inputs.append(state.conversion.local())
         state.conversion.note("context-sources", instruction, *local)

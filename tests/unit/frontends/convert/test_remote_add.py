@@ -111,6 +111,8 @@ def test_mixed(build: Builder) -> None:
         "ADD --checksum=sha256:0 https://h/a /b",
         "ADD --checksum=md5:0 https://h/a /b",
         "ADD --checksum=a https://h/a.git?checksum=b /d",
+        "ADD https://h/a https://h/b /d",
+        "ADD a https://h/b /d",
     ],
 )
 def test_bad_flags(build: Builder, text: str) -> None:
