@@ -67,9 +67,10 @@ def pack(
     follow: bool = False,
     owner: Owner | None = None,
     name: str = "",
+    hollow: frozenset[str] = frozenset(),
 ) -> None:
     """The tar of a path, with its last part, or ``name``, as the first of every member's. ``follow``: a link
-    that is named.
+    that is named. ``hollow``: directories of / of which a copy of / has no content.
 
     Others may change the files meanwhile: what is below the path is opened without following links.
     Raises PathError, StoreError.
@@ -77,7 +78,7 @@ def pack(
     source = describe(path, follow=follow)
     top = os.path.realpath(path) if source.directory or follow else path
     writer = TarWriter(write)
-    packer = _Packer(writer, owner)
+    packer = _Packer(writer, owner, hollow if top == "/" else frozenset())
     try:
         above, own = (top, "") if source.directory else os.path.split(top)
         fd = os.open(above or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -94,9 +95,10 @@ def pack(
 
 
 class _Packer:
-    def __init__(self, writer: TarWriter, owner: Owner | None) -> None:
+    def __init__(self, writer: TarWriter, owner: Owner | None, hollow: frozenset[str]) -> None:
         self._writer = writer
         self._owner = owner
+        self._hollow = hollow
         self._links: dict[tuple[int, int], str] = {}
 
     def tree(self, root: int, name: str) -> None:
@@ -113,7 +115,7 @@ class _Packer:
             try:
                 here = f"{name}/{inside}" if inside else name
                 self._writer.add(self._member(here, kinds.DIRECTORY, os.fstat(fd), fd))
-                names = sorted(os.listdir(fd))
+                names = [] if inside in self._hollow else sorted(os.listdir(fd))
                 folders = [n for n in names if self.add(fd, n, f"{here}/{n}")]
                 todo += [f"{inside}/{n}" if inside else n for n in reversed(folders)]
             finally:

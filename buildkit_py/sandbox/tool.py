@@ -14,6 +14,9 @@ from buildkit_py.linux.caps import DEFAULT
 from buildkit_py.linux.ownership import OWNER_XATTR, decode
 from buildkit_py.sandbox.spec import SandboxSpec
 
+_KERNELS = frozenset({"proc", "sys", "dev"})
+"""What the kernel shows there is no file of the container's, and some of it can't be read."""
+
 
 def run(spec: SandboxSpec) -> int:
     """``pack`` or ``unpack``, with the arguments of the spec; the exit status."""
@@ -31,7 +34,7 @@ def run(spec: SandboxSpec) -> int:
 
 
 def _pack(path: str, follow: str, name: str) -> None:
-    transfer.pack(path, _write, follow=follow == "follow", owner=_owner, name=name)
+    transfer.pack(path, _write, follow=follow == "follow", owner=_owner, name=name, hollow=_KERNELS)
 
 
 def _unpack(path: str, name: str, kind: str, owners: str) -> None:

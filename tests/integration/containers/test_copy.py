@@ -41,6 +41,9 @@ def test_out_of_a_container(box: Pybuild) -> None:
     assert (box.out / "followed").read_text() == "one\n"
     box("cp", "box:/vol/v", box.out / "v")
     assert (box.out / "v").read_text() == "v\n", "what is mounted is seen"
+    box("cp", "box:/", box.out / "all")
+    assert (box.out / "all" / "dir" / "file").read_text() == "one\n"
+    assert [list((box.out / "all" / name).iterdir()) for name in ("proc", "sys", "dev")] == [[], [], []]
     with box.start("cp", "box:/dir", "-", text=False, errors=None, stdout=subprocess.PIPE) as process:
         data: bytes = process.communicate()[0]  # type: ignore[assignment]
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
