@@ -55,6 +55,7 @@ def document() -> dict[str, Any]:
         images = len(engine.images.images())
         driver = "overlayfs" if engine.overlay else "copy"
         root = engine.root
+        rootless = engine.identity.mode != "root"
     finally:
         engine.close()
     running = states["running"] + states["restarting"]
@@ -69,7 +70,7 @@ def document() -> dict[str, Any]:
         "Driver": driver,
         "LoggingDriver": "json-file",
         "CgroupVersion": "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1",
-        "Rootless": os.geteuid() != 0,
+        "Rootless": rootless,
         "KernelVersion": system.release,
         "OperatingSystem": _system(),
         "OSType": "linux",

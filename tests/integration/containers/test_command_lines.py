@@ -315,6 +315,7 @@ def test_info(two: Pybuild) -> None:
     form = "{{.Containers}} {{.ContainersRunning}} {{.ContainersStopped}} {{.Images}} {{.DockerRootDir}}"
     assert two("info", "-f", form).stdout == f"2 1 1 1 {two.store}\n"
     assert "Running: 1" in two("info").stdout
+    assert f"Rootless: {str(two.person.uid != 0).lower()}\n" in two("info").stdout
 
 
 def test_history_of_an_image(two: Pybuild) -> None:
