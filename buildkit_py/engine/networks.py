@@ -52,7 +52,7 @@ def connect(engine: Engine, network: Network, name: str, spec: NetworkSpec) -> t
         )
         _save(container, state, (*state.joined, endpoint))
         return ()
-    if not state.joined:
+    if not state.joined and not state.changed:
         raise NetworkError(
             f"the running container {name} is on no network that others can be on, but on {state.mode}",
             hint=f"stop it, connect it, and start it again; or run it with --network {network.name}",

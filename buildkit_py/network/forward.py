@@ -64,8 +64,9 @@ def start(
 ) -> Forwarder:
     """Carry what arrives at ``listeners`` (they are taken over) into a namespace, by default a new one.
 
-    ``target`` is the container's address; "": that of the namespace's device eth0, its loopback where it
-    has none. ``lease`` is taken over, too. Only in a process with one thread. Raises SandboxError.
+    ``target`` is the container's address, as long as ``lease`` knows no other; "": that of the namespace's
+    device eth0, its loopback where it has none. ``lease`` is taken over, too. Only in a process with one
+    thread. Raises SandboxError.
     """
     mine, other = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     pid, pidfd = sc.clone(sc.CLONE_NEWNET if namespace < 0 else 0)
@@ -351,6 +352,9 @@ class Loop:
             client.inner.close()
 
     def _address(self) -> tuple[str, int]:
+        if self._lease is not None:
+            # It may have been disconnected and connected since.
+            self._target = self._lease.address() or self._target
         if not self._target:
             found = device_address("eth0")
             if not found:

@@ -69,7 +69,9 @@ class Container:
         """The gateway of its default route."""
 
     def names(self, network: str) -> set[str]:
-        return {self.name.lower(), self.id[:12], *(a.lower() for a in self.places[network].aliases)}
+        """Each also with the network's, as ``reverse`` gives it."""
+        own = {self.name.lower(), self.id[:12], *(a.lower() for a in self.places[network].aliases)}
+        return own | {f"{name}.{self._holder.bridges[network].name.lower()}" for name in own}
 
     def lookup(self, name: str) -> list[str] | None:
         found = []
@@ -89,7 +91,7 @@ class Container:
     def servers(self) -> list[str]:
         if all(self._holder.bridges[n].internal for n in list(self.places)):
             return []
-        return self.dns or self._holder.host_servers.get()
+        return list(self.dns) or self._holder.host_servers.get()
 
 
 class Holder:
@@ -232,7 +234,10 @@ class Holder:
             return {"containers": [self._told(c) for c in self._containers.values()]}, ()
         container = self._containers.get(message["container"])
         if container is None:
-            raise NetworkError(f"the container {message['container'][:12]} is on no network")
+            raise NetworkError(
+                f"the container {message['container'][:12]} runs without networks",
+                hint="stop it, connect it, and start it again",
+            )
         if op == "connect":
             warnings = self._join(container, message["endpoint"])
             self._set_route(container)

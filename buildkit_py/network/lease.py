@@ -66,6 +66,11 @@ class Lease:
         """What the process that keeps the lease has to keep open."""
         return (self.link.fileno(), self.link.namespace, self.link.user, self._namespace)
 
+    def address(self) -> str:
+        """The container's on the first of its networks by now; "": it is on none."""
+        state = record.load(self._directory)
+        return state.joined[0].ip if state is not None and state.joined else ""
+
     def keep(self) -> None:
         """To be called by the process that keeps the lease, while it is in the host's network: as long as it
         lives, it alone sees to a holder that died."""

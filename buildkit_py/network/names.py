@@ -34,7 +34,7 @@ class Scope(Protocol):
         """The name of an address on them; "": none."""
 
     def servers(self) -> list[str]:
-        """Whom to ask for other names; empty: nobody."""
+        """Whom to ask for other names, as a list of the caller's own; empty: nobody."""
 
 
 def listen() -> tuple[socket.socket, socket.socket]:

@@ -83,6 +83,24 @@ def test_connect_and_disconnect_while_it_runs(host: Host) -> None:
         assert say(host, "one", "db") == "hello\n"
 
 
+def test_a_container_without_networks_is_connected_again(host: Host) -> None:
+    host("network", "create", "one")
+    host("network", "create", "two")
+    port = free_port()
+    with host.running("--network", "one", "-p", f"{port}:7", "--name", "web", "busybox", "sh", "-c", SERVE):
+        assert ask(port, b"hello") == b"hello"
+        host("network", "connect", "two", "web")
+        host("network", "disconnect", "one", "web")
+        assert ask(port, b"hello") == b"hello", "by its address on the other network"
+        host("network", "disconnect", "two", "web")
+        host("network", "connect", "one", "web")
+        assert ask(port, b"hello") == b"hello"
+        assert say(host, "one", "web.one") == "hello\n"
+        for name in ("host", "none"):
+            refused = host("network", "connect", name, "web", status=1).stderr
+            assert f"can't be on the network {name}" in refused
+
+
 def test_addresses(host: Host) -> None:
     host("network", "create", "--subnet", "10.123.6.0/24", "--gateway", "10.123.6.9", "n")
     run = ("run", "--rm", "--network", "n", "--ip", "10.123.6.50", "--mac-address", "02:00:00:00:00:07")

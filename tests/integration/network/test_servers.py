@@ -72,6 +72,15 @@ def test_other_names_are_asked_of_the_servers_in_turn(host: Host) -> None:
     assert asked == ["far.example."]
 
 
+def test_each_question_is_asked_of_the_servers_given(host: Host) -> None:
+    host("network", "create", "n")
+    script = "for name in one two three; do nslookup -type=a $name.example.; done"
+    with name_server(SERVER, 3) as asked:
+        out = host("run", "--rm", "--network", "n", "--dns", SERVER, "busybox", "sh", "-c", script).stdout
+    assert out.count("192.0.2.99") == 3
+    assert asked == ["one.example.", "two.example.", "three.example."]
+
+
 def test_a_question_by_tcp(host: Host) -> None:
     host("network", "create", "n")
     query = DNSRecord.question("far.example").pack()
