@@ -8,14 +8,19 @@ user's own wish and may. See git(1), git-config(1), protocol.allow.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.linux.userns import find
 from buildkit_py.llb.address import shown
 from buildkit_py.tuples import NamedTuple
+from buildkit_py.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
 
 PROTOCOLS = ("https", "http", "ssh", "git")
 _PASSED_ON = (
@@ -48,6 +53,8 @@ _SETTINGS = (
     "submodule.recurse=false",
 )
 _MAX_TEXT = 4000
+_MAX_REDIRECTS = 10
+_FIRST_REQUEST = "/info/refs?service=git-upload-pack"
 
 
 class Access(NamedTuple):
@@ -70,6 +77,8 @@ class GitCommand:
     def __init__(self, access: Access, known_hosts: str) -> None:
         self._access = access
         self._known_hosts = known_hosts
+        self._moved: dict[str, str] = {}
+        """Where URLs that need a header are redirected to."""
 
     def run(self, url: str, *words: str, env: Mapping[str, str] | None = None, cwd: str | None = None) -> str:
         return self.output(url, words, env=env, cwd=cwd).decode("utf-8", "surrogateescape")
@@ -84,16 +93,34 @@ class GitCommand:
         cwd: str | None = None,
     ) -> bytes:
         """What git prints. Raises PybuildError with what it says on failure."""
-        import subprocess
-
         program = find("git")
         if not program:
             raise PybuildError(
                 f"{shown(url)} is a git repository, and the program git is not installed",
                 hint="install it: sudo apt-get install git (on other systems: the package git)",
             )
-        done = subprocess.run(
-            [program, *words],
+        done = self._started(program, url, words, input, env, cwd)
+        if done.returncode != 0 and url not in self._moved and self._is_redirect(url, done.stderr):
+            self._moved[url] = self._redirected(url)
+            done = self._started(program, url, words, input, env, cwd)
+        if done.returncode != 0:
+            raise _failed(url, done.stderr.decode("utf-8", "replace"), self._known_hosts)
+        return done.stdout
+
+    def _started(
+        self,
+        program: str,
+        url: str,
+        words: Sequence[str],
+        input: bytes,
+        env: Mapping[str, str] | None,
+        cwd: str | None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        import subprocess
+
+        moved = self._moved.get(url, url)
+        return subprocess.run(
+            [program, *(moved if word == url else word for word in words)],
             input=input,
             capture_output=True,
             env={**self._environment(url), **(env or {})},
@@ -101,9 +128,41 @@ class GitCommand:
             umask=0o022,
             check=False,
         )
-        if done.returncode != 0:
-            raise _failed(url, done.stderr.decode("utf-8", "replace"), self._known_hosts)
-        return done.stdout
+
+    def _is_redirect(self, url: str, stderr: bytes) -> bool:
+        """Whether git was refused because of a redirect, which it does not follow with a header."""
+        return re.search(rb"returned error: 30[12378]", stderr) is not None and bool(self._header(url))
+
+    def _redirected(self, url: str) -> str:
+        """Where a server sends us to which a header goes. Raises PybuildError for another server."""
+        from buildkit_py.registry import settings, transport
+
+        transport.load_httpx()
+        import httpx
+
+        start = urlsplit(url)
+        host = start.netloc.rpartition("@")[2]
+        trust, headers = settings.load().of(host), {"Authorization": self._header(url)}
+        place = url.rstrip("/") + _FIRST_REQUEST
+        try:
+            with transport.client(
+                trust, direct=settings.is_loopback(host), tls=start.scheme == "https"
+            ) as client:
+                for _ in range(_MAX_REDIRECTS):
+                    with client.stream("GET", place, headers=headers) as response:
+                        if not response.has_redirect_location:
+                            return place.removesuffix(_FIRST_REQUEST)
+                        place = urljoin(place, response.headers["Location"])
+                    there = urlsplit(place)
+                    if (there.scheme, there.netloc) != (start.scheme, host):
+                        raise PybuildError(
+                            f"the git repository {shown(url)} is redirected to {there.scheme}://"
+                            f"{there.netloc.rpartition('@')[2]}, and its token goes to no other server",
+                            hint="name the repository by its URL there, with a token for that host",
+                        )
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as e:
+            raise transport.explained(e, host) from e
+        raise PybuildError(f"the git repository {shown(url)}: more than {_MAX_REDIRECTS} redirects")
 
     def _environment(self, url: str) -> dict[str, str]:
         env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -114,6 +173,8 @@ class GitCommand:
             split = urlsplit(url)
             place = f"{split.scheme}://{split.netloc.rpartition('@')[2]}/"
             settings.append((f"http.{place}.extraHeader", f"Authorization: {header}"))
+            # git sends the header along to wherever it is redirected.
+            settings.append((f"http.{place}.followRedirects", "false"))
         if "SSL_CERT_FILE" in env:
             env.setdefault("GIT_SSL_CAINFO", env["SSL_CERT_FILE"])
         env |= {

@@ -167,3 +167,22 @@ def test_secret_token(me: Pybuild, web: Web, repository: Repository) -> None:
     assert "hush" not in done.text
     found = [p for p in me.store.rglob("*") if p.is_file() and b"hush-hush" in p.read_bytes()]
     assert found == []
+
+
+def test_a_token_stays_with_its_server(me: Pybuild, web: Web, repository: Repository) -> None:
+    """git follows a redirect to anywhere, and sends the header along."""
+    repository.commit({"f": "1"})
+    web.token = "hush-hush"
+    first = "info/refs?service=git-upload-pack"
+    web.pages[f"/moved.git/{first}"] = Page(status=301, headers={"Location": f"/a.git/{first}"})
+    flags = ("build", "--secret", "id=GIT_AUTH_TOKEN.127.0.0.1,env=TOKEN", "-o", me.out / "o")
+    context = me.context({"Dockerfile": f"FROM scratch\nADD {web.url}/moved.git /\n"})
+    me(*flags, context, env={"TOKEN": web.token})
+    assert (me.out / "o/f").exists()
+    with Web() as elsewhere:
+        location = f"{elsewhere.url.replace('127.0.0.1', 'localhost')}/a.git/{first}"
+        web.pages[f"/gone.git/{first}"] = Page(status=302, headers={"Location": location})
+        context = me.context({"Dockerfile": f"FROM scratch\nADD {web.url}/gone.git /\n"})
+        done = me(*flags, context, status=1, env={"TOKEN": web.token})
+        assert "its token goes to no other server" in done.stderr and "http://localhost:" in done.stderr
+        assert elsewhere.requests == []
