@@ -113,7 +113,11 @@ def _leave(status: int) -> None:
                 thread.join()
     try:
         sys.stdout.flush()
-        sys.stderr.flush()
     except (OSError, ValueError):
         status = status or 1
+    try:
+        # Progress that nobody reads (`pybuild build . 2>&1 | head`) changes nothing about the result.
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        pass
     os._exit(status)

@@ -54,6 +54,18 @@ def test_streams_of_a_build(shop: Pybuild) -> None:
     assert shop("inspect", "-f", "{{.Id}}", "app").stdout == image_id + "\n"
 
 
+def test_progress_that_nobody_reads(shop: Pybuild) -> None:
+    here = context(shop, "RUN echo 1\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = shop("build", "-q", "--iidfile", "id", here, stderr=writer, env={"PYTHONUNBUFFERED": ""})
+        shop("build", "--progress", "plain", here, stderr=writer, env={"PYTHONUNBUFFERED": ""})
+    finally:
+        os.close(writer)
+    assert done.stdout.strip() == (shop.folder / "id").read_text()
+
+
 def test_rawjson(shop: Pybuild) -> None:
     here = context(shop, "RUN echo hello\n")
     result = shop("build", "--progress=rawjson", here)
