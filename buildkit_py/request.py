@@ -103,6 +103,9 @@ class BuildRequest(NamedTuple):
     """``--build-arg NAME`` without a value is looked up in the environment by the command line, and left
     out where it isn't set."""
     labels: Pairs = ()
+    unset_env: tuple[str, ...] = ()
+    """Variables that the image is not to have, nor these labels."""
+    unset_labels: tuple[str, ...] = ()
     annotations: Pairs = ()
     platforms: tuple[str, ...] = ()
     no_cache: bool = False

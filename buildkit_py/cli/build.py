@@ -6,7 +6,7 @@ import os
 import sys
 
 from buildkit_py.cli import limits, values
-from buildkit_py.cli.command import Args, Argument, Command, flag, option
+from buildkit_py.cli.command import Args, Argument, Command, Option, flag, option
 from buildkit_py.errors import UsageError
 from buildkit_py.request import AttestSpec, BuildRequest, BuildResult, CacheSpec, Output, SecretSpec, SshSpec
 from buildkit_py.typed import TYPE_CHECKING
@@ -30,6 +30,8 @@ def translate(args: Args) -> BuildRequest:
         target=args.text("target"),
         build_args=_build_args(args),
         labels=values.pairs(args.texts("labels"), "--label"),
+        unset_env=args.texts("unset_env"),
+        unset_labels=args.texts("unset_labels"),
         annotations=values.pairs(args.texts("annotations"), "--annotation", value_needed=True),
         platforms=_listed(args.texts("platforms")),
         no_cache=args.flag("no_cache"),
@@ -63,8 +65,11 @@ def _on_failure(text: str) -> str:
 
 def _build_args(args: Args) -> values.Pairs:
     """SOURCE_DATE_EPOCH of the environment is one where it isn't given, as docker buildx has it."""
-    given = values.variables(args.texts("build_args"), "--build-arg")
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    files = [values.env_file(path, "--build-arg-file") for path in args.texts("build_arg_files")]
+    given = (*sum(files, ()), *values.variables(args.texts("build_args"), "--build-arg"))
+    if args.text("timestamp") and "SOURCE_DATE_EPOCH" in dict(given):
+        raise UsageError("--timestamp is SOURCE_DATE_EPOCH, which is given, too")
+    epoch = args.text("timestamp") or os.environ.get("SOURCE_DATE_EPOCH", "")
     if epoch and "SOURCE_DATE_EPOCH" not in dict(given):
         given += (("SOURCE_DATE_EPOCH", epoch),)
     return given
@@ -109,9 +114,17 @@ def outputs(args: Args) -> tuple[Output, ...]:
         result.append(Output("image", (("push", "true"),)))
     if args.flag("load"):
         result.append(Output("docker"))
+    if args.text("timestamp"):
+        result = [_dated(output) for output in result or [Output("image")]]
     if sum(to_stdout(o) for o in result) > 1:
         raise UsageError("more than one --output goes to stdout", hint="give the others a dest=FILE")
     return tuple(result)
+
+
+def _dated(output: Output) -> Output:
+    """With the times of its files, as far as it has files of its own."""
+    attributes = {**dict(output.attributes), "rewrite-timestamp": "true"}
+    return output if output.kind == "cacheonly" else Output(output.kind, tuple(attributes.items()))
 
 
 def to_stdout(output: Output) -> bool:
@@ -284,7 +297,9 @@ def _write(path: str, text: str, option: str) -> None:
         raise UsageError(f"{option}: can't write {path}: {error.strerror}") from error
 
 
-PARAMS = (
+_WITHOUT_MEANING = ("--rm", "--force-rm", "--compress", "--disable-content-trust")
+"""Docker's, from when steps were containers of a daemon: here is nothing to remove, send or trust."""
+PARAMS: tuple[Option | Argument, ...] = (
     option("--add-host", name="add_hosts", multiple=True, metavar="NAME:IP", help="Add a line to /etc/hosts"),
     option(
         "--allow",
@@ -311,6 +326,13 @@ PARAMS = (
         multiple=True,
         metavar="NAME[=VALUE]",
         help="Set a build argument",
+    ),
+    option(
+        "--build-arg-file",
+        name="build_arg_files",
+        multiple=True,
+        metavar="FILE",
+        help="Set the build arguments of a file: NAME=VALUE lines",
     ),
     option(
         "--build-context",
@@ -379,8 +401,24 @@ PARAMS = (
     *limits.OPTIONS,
     option("--ssh", multiple=True, metavar="ID[=SOCKET]", help="An SSH agent or keys for RUN --mount"),
     option("-t", "--tag", name="tags", multiple=True, metavar="NAME[:TAG]", help="Name of the image"),
+    *(flag(name, help="Docker's option", hidden=True) for name in _WITHOUT_MEANING),
     option("--target", metavar="STAGE", help="Stop at this stage"),
+    option("--timestamp", metavar="SECONDS", help="SOURCE_DATE_EPOCH, for the times of files, too"),
     option("--ulimit", name="ulimits", multiple=True, metavar="NAME=SOFT[:HARD]", help="Limit of RUN steps"),
+    option(
+        "--unsetenv",
+        name="unset_env",
+        multiple=True,
+        metavar="NAME",
+        help="Leave a variable out of the image",
+    ),
+    option(
+        "--unsetlabel",
+        name="unset_labels",
+        multiple=True,
+        metavar="KEY",
+        help="Leave a label out of the image",
+    ),
     Argument("context", metavar="PATH"),
 )
 """Of a build, and of what it would be (cli/plan.py)."""

@@ -248,10 +248,23 @@ class Build:
             dockerfile = read(self.files.dockerfile, self.files.shown, dict(self.request.build_args))
         resolver = Resolver(self.engine, self.request, self.emit)
         self.frontend = convert(dockerfile, convert_options(self.request, self.files), resolver)
+        if self.request.unset_env or self.request.unset_labels:
+            targets = tuple(target._replace(config=self.without(target)) for target in self.frontend.targets)
+            self.frontend = self.frontend._replace(targets=targets)
         declared = {
             word.partition("=")[0] for i in dockerfile.instructions if i.name == "arg" for word in i.args
         }
         self.record.loaded(self.files.shown, self.files.dockerfile, declared, self.frontend.graph)
+
+    def without(self, target: BuildTarget) -> dict[str, Any]:
+        """The image's config without what the request leaves out."""
+        config = dict(target.config.get("config") or {})
+        unset = self.request.unset_env
+        config["Env"] = [item for item in config.get("Env") or () if item.partition("=")[0] not in unset]
+        labels = {k: v for k, v in (config.get("Labels") or {}).items() if k not in self.request.unset_labels}
+        if "Labels" in config:
+            config["Labels"] = labels
+        return {**target.config, "config": {k: v for k, v in config.items() if v}}
 
     def solve(self) -> None:
         """Solve the graph for its targets."""

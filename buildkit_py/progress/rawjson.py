@@ -12,6 +12,7 @@ import time
 from binascii import b2a_base64
 from collections.abc import Callable
 
+from buildkit_py.digest import of_bytes
 from buildkit_py.progress.events import Event, LogEvent, StatusEvent, VertexEvent, WarningEvent
 from buildkit_py.typed import TextIO
 
@@ -43,8 +44,8 @@ def document(event: Event, now: float) -> tuple[str, Fields]:
     """The name of the list that an event belongs to, and its fields; empty ones are left out."""
     if isinstance(event, VertexEvent):
         return "vertexes", _filled(
-            digest=event.digest,
-            inputs=list(event.inputs),
+            digest=_digest(event.digest),
+            inputs=[_digest(each) for each in event.inputs],
             name=event.name,
             started=timestamp(event.started),
             completed=timestamp(event.completed),
@@ -52,13 +53,13 @@ def document(event: Event, now: float) -> tuple[str, Fields]:
             error=event.error,
         )
     if isinstance(event, StatusEvent):
-        fields = {"id": event.id} | _filled(vertex=event.vertex, total=event.total)
+        fields = {"id": event.id} | _filled(vertex=_digest(event.vertex), total=event.total)
         fields["current"] = event.current
         times = _filled(started=timestamp(event.started), completed=timestamp(event.completed))
         return "statuses", fields | {"timestamp": timestamp(now)} | times
     if isinstance(event, LogEvent):
         return "logs", {
-            "vertex": event.vertex,
+            "vertex": _digest(event.vertex),
             "stream": event.stream,
             "data": _base64(event.data),
             "timestamp": timestamp(event.time),
@@ -70,13 +71,18 @@ def _warning(event: WarningEvent) -> Fields:
     short = f"{event.rule}: {event.message}" if event.rule else event.message
     place = {"start": {"line": event.start}, "end": {"line": event.end or event.start}}
     return _filled(
-        vertex=event.vertex,
+        vertex=_digest(event.vertex),
         level=1,
         short=_base64(short.encode("utf-8", "replace")),
         url=event.url,
         sourceInfo={"filename": event.path} if event.path else None,
         range=[place] if event.start else None,
     )
+
+
+def _digest(vertex: str) -> str:
+    """A vertex that is no node of the graph has a name of its own; readers expect a digest."""
+    return vertex if not vertex or vertex.startswith("sha256:") else of_bytes(vertex.encode())
 
 
 def timestamp(seconds: float | None) -> str | None:

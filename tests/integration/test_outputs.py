@@ -332,6 +332,33 @@ def statements(document: dict[str, Any], read: Callable[[str], dict[str, Any]]) 
     return found
 
 
+def test_options_of_buildah_and_of_old(pybuild: Pybuild) -> None:
+    text = "FROM busybox\nARG A\nARG B\nENV A=$A B=$B C=c\nLABEL k=1 l=2\nRUN echo > /new\n"
+    here = pybuild.context({"Dockerfile": text, "args": "# both\nA=file\nB=file\n"}, "buildah")
+    words = (
+        "--build-arg-file",
+        here / "args",
+        "--build-arg",
+        "B=own",
+        "--rm",
+        "--force-rm=false",
+        "--compress",
+    )
+    unset = ("--unsetenv", "C", "--unsetenv", "NONE", "--unsetlabel", "k", "--timestamp", "1000000000")
+    pybuild("build", *words, *unset, "-t", "edited:1", here)
+    shown = "{{json .Config.Env}} {{json .Config.Labels}} {{.Created}}"
+    env, labels, created = pybuild("inspect", "-f", shown, "edited:1").stdout.split()
+    assert json.loads(env)[1:] == ["A=file", "B=own"]
+    assert (json.loads(labels), created) == ({"l": "2"}, "2001-09-09T01:46:40Z")
+    archive = pybuild.out / "dated.tar"
+    pybuild("build", *words, *unset, "-o", f"type=tar,dest={archive}", here)
+    with tarfile.open(archive) as tar:
+        assert tar.getmember("new").mtime == 1000000000
+    both = ("--timestamp", "1", "--build-arg", "SOURCE_DATE_EPOCH=2")
+    assert "which is given, too" in pybuild("build", *both, here, status=2).stderr
+    assert "not a number" in pybuild("build", "--timestamp", "today", here, status=2).stderr
+
+
 def test_attestations_of_a_layout(pybuild: Pybuild, bases: Registry) -> None:
     here = pybuild.context(
         {"Dockerfile": f"FROM busybox\nARG API_TOKEN\nARG V\n{NEW[13:]}COPY status /var/lib/dpkg/\n",

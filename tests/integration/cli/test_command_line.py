@@ -74,6 +74,9 @@ def test_rawjson(shop: Pybuild) -> None:
         status = json.loads(line)
         assert set(status) <= {"vertexes", "statuses", "logs", "warnings"}
         names |= {vertex["name"] for vertex in status.get("vertexes", ())}
+        told = [v["digest"] for v in status.get("vertexes", ())]
+        told += [each["vertex"] for kind in ("statuses", "logs") for each in status.get(kind, ())]
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in told)
         logs += b"".join(base64.b64decode(log["data"]) for log in status.get("logs", ()))
     assert logs == b"hello\n"
     assert "[3/3] RUN echo hello" in names
