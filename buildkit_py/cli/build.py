@@ -243,6 +243,9 @@ def run(args: Args) -> int:
         console.require()
     if any(map(to_stdout, request.outputs)) and sys.stdout.isatty():
         raise UsageError("an archive is not written to a terminal", hint="redirect stdout, or give dest=FILE")
+    building = request.call == "build"
+    if building:
+        _forget(args.text("iidfile"))
     from buildkit_py.cli.session import Session
 
     with Session("quiet" if quiet else args.text("progress")) as session:
@@ -256,7 +259,8 @@ def run(args: Args) -> int:
                 from buildkit_py.cli import why
 
                 why.explain(session.engine, session.engine.last_build)
-    _write_files(args, result)
+    if building:
+        _write_files(args, result)
     if result.text:
         print(result.text)
     if quiet and result.image_id:
@@ -276,6 +280,15 @@ def _enter(display: Display, error: StepError) -> None:
     display.close()
     sys.stderr.write(f"{error.message}\nA shell in the state of this step; `exit` leaves it.\n")
     sys.stderr.flush()
+
+
+def _forget(path: str) -> None:
+    """An earlier build's id must not be taken for that of a build that fails."""
+    if path and os.path.isfile(path) and not os.path.islink(path):
+        try:
+            os.unlink(path)
+        except OSError:
+            pass  # Writing tells.
 
 
 def _write_files(args: Args, result: BuildResult) -> None:

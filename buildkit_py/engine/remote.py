@@ -45,7 +45,7 @@ def make_remote(services: Services) -> Remote:
     def secret(name: str) -> str:
         try:
             return secrets[name].read().decode("utf-8", "surrogateescape") if name in secrets else ""
-        except (OSError, KeyError) as e:
+        except OSError as e:
             raise PybuildError(f"the secret {name!r} cannot be read: {e}") from e
 
     def agent() -> str:

@@ -109,9 +109,9 @@ class Secret(NamedTuple):
     env: str = ""
 
     def read(self) -> bytes:
-        """Raises OSError, KeyError."""
+        """A variable that isn't set is an empty secret, as with BuildKit. Raises OSError."""
         if self.env:
-            return os.environb[os.fsencode(self.env)]
+            return os.environb.get(os.fsencode(self.env), b"")
         with open(self.path, "rb") as f:
             return f.read()
 

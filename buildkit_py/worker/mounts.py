@@ -132,8 +132,9 @@ def _secret(ctx: BuildContext, mount: Mount, mounts: list[SandboxMount], env: di
         return
     try:
         data = secret.read()
-    except (OSError, KeyError) as e:
-        raise StepError(f"the secret {mount.id!r} cannot be read: {e}") from e
+    except OSError as e:
+        what = f"the secret {mount.id!r} cannot be read: {secret.path}: {e.strerror}"
+        raise StepError(what) from e
     if mount.env:
         env[mount.env] = data.decode("utf-8", "surrogateescape")
     if mount.target:

@@ -61,11 +61,14 @@ def epoch(options: ConvertOptions) -> int:
     return int(text[:20])
 
 
+_LAST = 253402300799
+"""The end of the year 9999, the last that RFC 3339 can write."""
+
+
 def timestamp(seconds: int) -> str:
     """RFC 3339, as image configs write times."""
     import time
 
-    try:
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        raise UsageError(f"SOURCE_DATE_EPOCH is out of range: {seconds}") from None
+    if seconds > _LAST:
+        raise UsageError(f"SOURCE_DATE_EPOCH is out of range: {seconds}", hint="seconds, not milliseconds")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

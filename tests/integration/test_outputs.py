@@ -118,6 +118,7 @@ def test_annotations_are_kept_until_the_image_is_pushed(
         (("-o", "type=oci,dest=x,compression=estargz"), "compression=estargz is not supported"),
         (("-o", "type=image,push-by-digest=true,name=h:1/a:tag"), "has a tag"),
         (("--push",), "an image without a name cannot be pushed"),
+        (("--timestamp", "1700000000000"), "out of range"),
         (("-o", "type=docker,dest=x", "--platform", BOTH), "holds one platform"),
         (("--allow", "network.hose"), "no entitlement 'network.hose'"),
         (("--secret", "id=s,src=/nowhere"), "there is no file /nowhere"),
@@ -158,7 +159,8 @@ def test_push_by_digest(pybuild: Pybuild, bases: Registry, context: Path) -> Non
     assert "by-digest" not in pybuild("images").stdout
 
 
-def test_all_tags_of_a_repository(pybuild: Pybuild, bases: Registry, context: Path) -> None:
+def test_all_tags_of_a_repository(pybuild: Pybuild, bases: Registry) -> None:
+    context = pybuild.context({"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}, "all-tags")
     name = f"{bases.address}/tests/all-tags"
     tags = [f"{name}:{tag}" for tag in ("1", "2", "latest")]
     pybuild("build", *(word for tag in tags for word in ("-t", tag)), context)
@@ -300,6 +302,11 @@ def test_files_that_tell_of_the_result(pybuild: Pybuild, bases: Registry, contex
     with tarfile.open(pybuild.out / "l.tar") as archive:
         (entry,) = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]
     assert entry["RepoTags"] == ["loaded:1"]
+    pybuild("build", *words, "--check", context)
+    assert iid.read_text().startswith("sha256:")
+    # An id of before is not left where a build fails.
+    pybuild("build", "--iidfile", iid, "--target", "none", context, status=1)
+    assert not iid.exists()
     told = pybuild("build", "--iidfile", "/nowhere/x", context, status=2).stderr
     assert "--iidfile: can't write /nowhere/x" in told
 
@@ -357,6 +364,13 @@ def test_options_of_buildah_and_of_old(pybuild: Pybuild) -> None:
     both = ("--timestamp", "1", "--build-arg", "SOURCE_DATE_EPOCH=2")
     assert "which is given, too" in pybuild("build", *both, here, status=2).stderr
     assert "not a number" in pybuild("build", "--timestamp", "today", here, status=2).stderr
+
+
+def test_a_secret_from_a_variable_that_is_not_set(pybuild: Pybuild) -> None:
+    text = "FROM busybox\nRUN --mount=type=secret,id=s wc -c < /run/secrets/s > /size\n"
+    here = pybuild.context({"Dockerfile": text}, "unset")
+    pybuild("build", "--secret", "id=s,env=NOT_SET", "-o", pybuild.out / "unset", here)
+    assert (pybuild.out / "unset/size").read_text() == "0\n"
 
 
 def test_attestations_of_a_layout(pybuild: Pybuild, bases: Registry) -> None:
