@@ -7,13 +7,14 @@ from collections.abc import Callable
 from buildkit_py.cli import listing, sizes
 from buildkit_py.cli.command import Args, Command, flag, option
 from buildkit_py.errors import UsageError
-from buildkit_py.typed import TYPE_CHECKING
+from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buildkit_py.network.store import Network
 
+_VALUES = {"type": ("builtin", "custom"), "dangling": ("true", "false", "1", "0")}
 FILTERS = ("name", "id", "label", "driver", "type", "dangling", "scope")
-COLUMNS = ("ID", "Name", "Driver", "Subnet")
+COLUMNS = ("ID", "Name", "Driver", "Scope", "Subnet")
 HEADINGS = {
     "ID": "NETWORK ID",
     "Name": "NAME",
@@ -24,10 +25,9 @@ HEADINGS = {
     "Internal": "INTERNAL",
     "IPv6": "IPV6",
     "Labels": "LABELS",
+    "Label": listing.label_heading,
     "CreatedAt": "CREATED AT",
 }
-_WITHOUT = ("host", "none", "private")
-"""Always there, and no rows of the store: (name, driver) alike."""
 
 
 def run(args: Args) -> int:
@@ -44,18 +44,19 @@ def run(args: Args) -> int:
         engine.close()
     kept = [n for n in networks if matches(n, filters, busy)]
     rows = [fields(n, whole=args.flag("no_trunc")) for n in kept]
-    if not set(filters) & {"id", "label", "dangling"}:
-        rows += [_fixed(name) for name in _WITHOUT if _fixed_matches(name, filters)]
+    if not set(filters) & {"label", "dangling"}:
+        fixed = [_fixed(*pair, whole=args.flag("no_trunc")) for pair in engine_networks.FIXED.items()]
+        rows += [row for row in fixed if _fixed_matches(row, filters)]
     form = args.text("format")
     if args.flag("quiet"):
         for row in rows:
-            print(row["ID"] or row["Name"])
+            print(row["ID"])
     else:
         listing.show(rows, HEADINGS, form, COLUMNS)
     return 0
 
 
-def fields(network: Network, *, whole: bool = False) -> dict[str, str]:
+def fields(network: Network, *, whole: bool = False) -> dict[str, Any]:
     return {
         "ID": network.id if whole else network.id[:12],
         "Name": network.name,
@@ -66,13 +67,17 @@ def fields(network: Network, *, whole: bool = False) -> dict[str, str]:
         "Internal": "true" if network.internal else "false",
         "IPv6": "false",
         "Labels": ",".join(f"{k}={v}" for k, v in sorted(network.labels.items())),
+        "Label": lambda key: network.labels.get(key, ""),
         "CreatedAt": sizes.timestamp(network.created),
     }
 
 
-def _fixed(name: str) -> dict[str, str]:
-    row = dict.fromkeys(("ID", "Subnet", "Gateway", "Labels", "CreatedAt"), "")
-    return {**row, "Name": name, "Driver": name, "Scope": "local", "Internal": "false", "IPv6": "false"}
+def _fixed(name: str, driver: str, *, whole: bool) -> dict[str, Any]:
+    from buildkit_py.engine.networks import fixed_id
+    from buildkit_py.network.store import Network
+
+    row = fields(Network(fixed_id(name), name, 0.0, "", "", "", False, {}), whole=whole)
+    return {**row, "Driver": driver, "CreatedAt": ""}
 
 
 def parse_filters(texts: tuple[str, ...], known: tuple[str, ...] = FILTERS) -> dict[str, list[str]]:
@@ -80,7 +85,7 @@ def parse_filters(texts: tuple[str, ...], known: tuple[str, ...] = FILTERS) -> d
     found: dict[str, list[str]] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if key not in known or not equals:
+        if key not in known or not equals or value not in _VALUES.get(key, (value,)):
             raise UsageError(f"--filter: '{text}' is not understood", hint=f"there are {', '.join(known)}")
         found.setdefault(key, []).append(value)
     return found
@@ -110,10 +115,11 @@ def labelled(labels: dict[str, str], wanted: str) -> bool:
     return key in labels and (not equals or labels[key] == value)
 
 
-def _fixed_matches(name: str, filters: dict[str, list[str]]) -> bool:
+def _fixed_matches(row: dict[str, Any], filters: dict[str, list[str]]) -> bool:
     tests: dict[str, Callable[[str], bool]] = {
-        "name": lambda v: v in name,
-        "driver": lambda v: v == name,
+        "name": lambda v: v in row["Name"],
+        "id": lambda v: row["ID"].startswith(v[: len(row["ID"])]),
+        "driver": lambda v: v == row["Driver"],
         "scope": lambda v: v == "local",
         "type": lambda v: v == "builtin",
     }

@@ -191,6 +191,21 @@ def document(network: Network, on_it: Sequence[tuple[Container, Endpoint]]) -> d
             }
             for container, endpoint in on_it
         },
-        "Options": {},
+        "Options": network.options,
         "Labels": network.labels,
     }
+
+
+FIXED = {"host": "host", "none": "null", "private": "private"}
+"""Networks that are always there and have no members; their drivers."""
+
+
+def fixed_id(name: str) -> str:
+    return name.encode().hex().ljust(64, "0")
+
+
+def fixed_document(name: str) -> dict[str, Any]:
+    """One of FIXED as ``docker network inspect`` has it."""
+    network = Network(fixed_id(name), name, 0.0, "", "", "", False, {})
+    driver = {"Driver": FIXED[name], "IPAM": {"Driver": "default", "Options": None, "Config": []}}
+    return {**document(network, ()), **driver}

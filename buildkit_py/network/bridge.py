@@ -30,6 +30,8 @@ class Bridge:
         self.device = f"pb{self.id[:10]}"
         self.gateway: str = network["gateway"]
         self.internal: bool = network["internal"]
+        self.mtu: int = network.get("mtu", 0)
+        """0: the largest."""
         self.subnet = ipaddress.IPv4Network(network["subnet"])
         self._range = ipaddress.IPv4Network(network["ip_range"] or network["subnet"])
         self._last = int(self._range[0])

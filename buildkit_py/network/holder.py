@@ -451,10 +451,10 @@ def _plug(bridge: Bridge, new: bool, device: str, peer: str, mac: str, ip: str, 
     """In R: a pair of devices between a bridge and a container."""
     with Netlink() as netlink:
         if new:
-            netlink.add_bridge(bridge.device)
+            netlink.add_bridge(bridge.device, bridge.mtu)
             netlink.add_address(bridge.device, bridge.gateway, bridge.subnet.prefixlen)
             netlink.set_up(bridge.device)
-        netlink.add_pair(device, peer, namespace, mac)
+        netlink.add_pair(device, peer, namespace, mac, bridge.mtu)
         netlink.set_up(device, bridge=bridge.device)
     with Netlink(namespace) as netlink:
         netlink.set_up("lo")

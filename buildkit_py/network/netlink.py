@@ -84,18 +84,22 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def add_bridge(self, name: str) -> None:
+    def add_bridge(self, name: str, mtu: int = 0) -> None:
+        """``mtu``: 0 for the largest."""
         info = {"attrs": [("IFLA_INFO_KIND", "bridge")]}
-        self._link(f"add bridge {name}", [("IFLA_IFNAME", name), ("IFLA_MTU", MTU), ("IFLA_LINKINFO", info)])
+        self._link(
+            f"add bridge {name}", [("IFLA_IFNAME", name), ("IFLA_MTU", mtu or MTU), ("IFLA_LINKINFO", info)]
+        )
 
-    def add_pair(self, name: str, peer: str, namespace: int, mac: str) -> None:
+    def add_pair(self, name: str, peer: str, namespace: int, mac: str, mtu: int = 0) -> None:
         """A pair of virtual devices, ``peer`` in another namespace (a descriptor), with an address there."""
-        inner = [("IFLA_IFNAME", peer), ("IFLA_MTU", MTU), ("IFLA_NET_NS_FD", namespace)]
+        mtu = mtu or MTU
+        inner = [("IFLA_IFNAME", peer), ("IFLA_MTU", mtu), ("IFLA_NET_NS_FD", namespace)]
         if mac:
             inner.append(("IFLA_ADDRESS", mac))
         data = {"attrs": [("VETH_INFO_PEER", {"attrs": inner})]}
         info = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
-        self._link(f"add veth {name}", [("IFLA_IFNAME", name), ("IFLA_MTU", MTU), ("IFLA_LINKINFO", info)])
+        self._link(f"add veth {name}", [("IFLA_IFNAME", name), ("IFLA_MTU", mtu), ("IFLA_LINKINFO", info)])
 
     def index(self, name: str) -> int:
         """A device's number; 0 where there is none of that name."""

@@ -21,12 +21,23 @@ _DDL = """
 CREATE TABLE IF NOT EXISTS networks (
     id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created REAL NOT NULL, subnet TEXT NOT NULL,
     gateway TEXT NOT NULL, ip_range TEXT NOT NULL, internal INTEGER NOT NULL, labels TEXT NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS network_options (id TEXT PRIMARY KEY, options TEXT NOT NULL)
 """
 
 BRIDGE = "bridge"
 RESERVED = ("host", "none", "private", "default", "container")
 """Names that mean something else after --network."""
+MTU = "com.docker.network.driver.mtu"
+_SO_ANYWAY = {
+    "com.docker.network.bridge.enable_icc": "true",
+    "com.docker.network.bridge.enable_ip_masquerade": "true",
+    "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
+    "com.docker.network.bridge.gateway_mode_ipv4": "nat",
+    "com.docker.network.enable_ipv4": "true",
+    "com.docker.network.enable_ipv6": "false",
+}
+"""Options of docker's bridges that have one value here."""
 _POOLS = tuple(
     (ipaddress.IPv4Address(first), ipaddress.IPv4Address(last))
     for first, last in (
@@ -52,6 +63,8 @@ class Network(NamedTuple):
     internal: bool
     """Without a way out."""
     labels: dict[str, str]
+    options: dict[str, str] = {}
+    """Docker's, by their long names."""
 
     def message(self) -> dict[str, Any]:
         """As the holder is told."""
@@ -62,6 +75,7 @@ class Network(NamedTuple):
             "gateway": self.gateway,
             "ip_range": self.ip_range,
             "internal": self.internal,
+            "mtu": int(self.options.get(MTU, 0)),
         }
 
 
@@ -83,21 +97,25 @@ class NetworkStore:
         ip_range: str = "",
         internal: bool = False,
         labels: dict[str, str] | None = None,
+        options: dict[str, str] | None = None,
     ) -> Network:
-        """Raises NetworkError for a name that is taken, and for addresses that don't fit."""
+        """Raises NetworkError for a name that is taken, for addresses that don't fit, and for options."""
+        _check_options(options or {})
         with self._db.transaction():
             if name in (*RESERVED, BRIDGE) or self._db.one("SELECT 1 FROM networks WHERE name = ?", (name,)):
                 raise NetworkError(f"there is a network {name!r} already")
             subnet, gateway, ip_range = self._addresses(subnet, gateway, ip_range)
             network = Network(
                 os.urandom(32).hex(), name, time.time(), subnet, gateway, ip_range, internal, labels or {}
-            )
+            )._replace(options=options or {})
             self._insert(network)
         return network
 
     def _insert(self, network: Network) -> None:
-        row = network._replace(labels=json.dumps(network.labels))  # type: ignore[arg-type]
-        self._db.run("INSERT INTO networks VALUES (?,?,?,?,?,?,?,?)", row)
+        *row, labels, options = network
+        self._db.run("INSERT INTO networks VALUES (?,?,?,?,?,?,?,?)", (*row, json.dumps(labels)))
+        if options:
+            self._db.run("INSERT INTO network_options VALUES (?,?)", (network.id, json.dumps(options)))
 
     def _addresses(self, subnet: str, gateway: str, ip_range: str) -> tuple[str, str, str]:
         taken = [ipaddress.IPv4Network(n.subnet) for n in self.list()]
@@ -163,11 +181,29 @@ class NetworkStore:
         return found[0]
 
     def list(self) -> list[Network]:
-        rows = self._db.all("SELECT * FROM networks ORDER BY name")
-        return [Network._make((*row[:6], bool(row[6]), json.loads(row[7]))) for row in rows]
+        rows = self._db.all("SELECT * FROM networks LEFT JOIN network_options USING (id) ORDER BY name")
+        return [
+            Network._make((*row[:6], bool(row[6]), json.loads(row[7]), json.loads(row[8] or "{}")))
+            for row in rows
+        ]
 
     def remove(self, network: Network) -> None:
-        self._db.run("DELETE FROM networks WHERE id = ?", (network.id,))
+        with self._db.transaction():
+            self._db.run("DELETE FROM networks WHERE id = ?", (network.id,))
+            self._db.run("DELETE FROM network_options WHERE id = ?", (network.id,))
+
+
+def _check_options(options: dict[str, str]) -> None:
+    for name, value in options.items():
+        if name == MTU and value.isdecimal() and 68 <= int(value) <= 65535:
+            continue
+        if name == MTU:
+            raise NetworkError(f"--opt {name}: '{value}' is not a number from 68 to 65535")
+        if _SO_ANYWAY.get(name) != value:
+            raise NetworkError(
+                f"--opt {name}={value} is not done",
+                hint=f"{MTU} is, and what is so anyway: leave this one out",
+            )
 
 
 def _subnet(text: str, option: str) -> ipaddress.IPv4Network:

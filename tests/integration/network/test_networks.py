@@ -130,15 +130,45 @@ def test_listing(host: Host) -> None:
         "bridge bridge",
         "n bridge",
         "host host",
-        "none none",
+        "none null",
         "private private",
     ]
     assert host("network", "ls", "-f", "label=team=a", "--format", "{{.Internal}}").stdout == "true\n"
+    assert (
+        host("network", "ls", "--format", '{{.Name}} {{.Label "team"}}', "-f", "type=custom").stdout
+        == "n a\n"
+    )
     assert host("network", "ls", "-f", "name=nothing", "-q").stdout == ""
+    assert "not understood" in host("network", "ls", "-f", "type=nothing", status=2).stderr
+    for name, driver in (("host", "host"), ("none", "null")):
+        assert host("network", "inspect", "-f", "{{.Name}} {{.Driver}}", name).stdout == f"{name} {driver}\n"
+        id = host("network", "ls", "-q", "--no-trunc", "-f", f"driver={driver}").stdout.strip()
+        assert host("network", "inspect", "-f", "{{.Id}}", name).stdout == f"{id}\n"
     assert "already" in host("network", "create", "n", status=1).stderr
     assert host("network", "prune", "-f").stdout == "Deleted Networks:\nn\n"
     assert "no such network" in host("network", "inspect", "n", status=1).stderr
     assert "no such network" in host("run", "--rm", "--network", "n", "busybox", "true", status=125).stderr
+
+
+def test_options_of_networks(host: Host) -> None:
+    mtu = "com.docker.network.driver.mtu"
+    host("network", "create", "--attachable", "--scope=local", "-o", f"{mtu}=1234", "n")
+    assert (
+        host("run", "--rm", "--network", "n", "busybox", "cat", "/sys/class/net/eth0/mtu").stdout == "1234\n"
+    )
+    assert json.loads(host("network", "inspect", "n").stdout)[0]["Options"] == {mtu: "1234"}
+    host("network", "rm", "n")
+    refused = {
+        f"--opt={mtu}=x": (1, "not a number from 68"),
+        "--opt=com.docker.network.bridge.name=br0": (1, "bridge.name=br0 is not done"),
+        "--subnet=10.1.0.0/24 --subnet=10.2.0.0/24": (2, "one IPv4 subnet"),
+        "--ipv4=false": (2, "one IPv4 subnet"),
+        "--scope=swarm": (2, "--scope is local"),
+    }
+    for options, (status, message) in refused.items():
+        assert message in host("network", "create", *options.split(), "n", status=status).stderr
+    host("network", "create", "n")
+    assert json.loads(host("network", "inspect", "n").stdout)[0]["Options"] == {}
 
 
 def own_address() -> str:
