@@ -35,7 +35,7 @@ def config_bytes(config: Mapping[str, Any], diff_ids: Sequence[DiffID]) -> bytes
     document["rootfs"] = {"type": "layers", "diff_ids": list(diff_ids)}
     if document.get("history"):
         document["history"] = _agreeing(document["history"], len(diff_ids))
-    return digests.canonical(document)
+    return _text(document)
 
 
 def image_id(config: bytes) -> Digest:
@@ -66,7 +66,7 @@ def manifest_bytes(
     }
     if annotations:
         document["annotations"] = dict(annotations)
-    return digests.canonical(document)
+    return _text(document)
 
 
 def index_bytes(
@@ -83,7 +83,12 @@ def index_bytes(
     }
     if annotations:
         document["annotations"] = dict(annotations)
-    return digests.canonical(document)
+    return _text(document)
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
+    """JSON is UTF-8; what an argument of the command line brought that is not, becomes U+FFFD."""
+    return digests.canonical(document).decode("utf-8", "replace").encode()
 
 
 def descriptor(media_type: str, digest: str, size: int) -> DescriptorDict:

@@ -63,7 +63,7 @@ class ExecHandler(ContentHandler):
                     step=node.meta.name,
                     status=status,
                     log=tail,
-                    hint="" if ctx.cancelled else _hint(op, status),
+                    hint="" if ctx.cancelled else _hint(op, status, tail),
                 )
             snapshot = ctx.snapshots.commit(staged, parent)
         if key.record:  # else it was known by an alias: nobody looked at what is mounted now
@@ -77,7 +77,9 @@ def _whole_image(ctx: BuildContext, node: Node, mount: Mount) -> bool:
     return isinstance(source, ImageSource) and mount.source == "/"
 
 
-def _hint(op: Exec, status: int) -> str:
+def _hint(op: Exec, status: int, tail: Sequence[str]) -> str:
+    if status == 126 and any(line.endswith("argument list too long") for line in tail):
+        return "one argument holds 128 KiB at most: begin a longer script in a heredoc with #!"
     if status in (126, 127):
         from buildkit_py.linux.emulation import missing
 

@@ -120,6 +120,8 @@ def _check(instruction: Instruction) -> None:
         _check_flags(instruction, facts)
     if not facts.minimum <= len(instruction.args) <= facts.maximum:
         raise _Problem(_count_message(instruction, facts), instruction.written)
+    if any("\0" in arg for arg in instruction.args):
+        raise _Problem(f"{name.upper()}: no argument can hold a NUL byte", "\\u0000")
     rule = _RULES.get(name)
     if rule is not None:
         rule(instruction)

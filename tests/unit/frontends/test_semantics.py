@@ -81,6 +81,8 @@ GOOD = [
 ]
 
 BAD = [
+    ('RUN ["a", "b\\u0000"]', "RUN: no argument can hold a NUL byte", 13),
+    ('COPY ["a\\u0000", "b"]', "COPY: no argument can hold a NUL byte", 9),
     ("FOO", "unknown instruction: FOO", 1),
     ("RUNN a", "unknown instruction: RUNN (did you mean RUN?)", 1),
     ("cpoy a b", "unknown instruction: cpoy (did you mean COPY?)", 1),

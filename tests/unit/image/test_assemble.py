@@ -27,6 +27,11 @@ def test_the_bytes_are_canonical() -> None:
     validate.config(data)
 
 
+def test_what_is_not_utf8_is_replaced() -> None:
+    document = json.loads(assemble.config_bytes({"config": {"Labels": {"a": "b\udcff"}}}, []))
+    assert document["config"]["Labels"] == {"a": "b\ufffd"}
+
+
 def test_the_config_given_is_left_alone() -> None:
     given = config([{"created_by": "x"}])
     assemble.config_bytes(given, [])
