@@ -103,6 +103,8 @@ class BuildRequest(NamedTuple):
     """``--build-arg NAME`` without a value is looked up in the environment by the command line, and left
     out where it isn't set."""
     labels: Pairs = ()
+    squash: bool = False
+    """The layers that are new become one."""
     unset_env: tuple[str, ...] = ()
     """Variables that the image is not to have, nor these labels."""
     unset_labels: tuple[str, ...] = ()

@@ -102,6 +102,13 @@ def refuse(request: BuildRequest) -> None:
             raise UsageError(
                 "an image without a name cannot be pushed", hint="name it with -t REGISTRY/NAME:TAG"
             )
+    inline = any(spec.kind == "inline" for spec in request.cache_to) or INLINE_CACHE in dict(
+        request.build_args
+    )
+    if request.squash and inline:
+        raise UsageError(
+            "--squash: an image of one layer holds no inline cache", hint="--cache-to type=registry,ref=…"
+        )
     for entitlement in request.allow:
         if entitlement.partition("=")[0] not in _ENTITLEMENTS:
             hint = "one of network.host, security.insecure, device[=NAME]"
@@ -378,6 +385,10 @@ class Build:
 
             latest = epoch(ConvertOptions(dict(self.request.build_args)))
             snapshot = rewritten(self.engine, self.frontend.graph, target.root, snapshot, latest, self.emit)
+        if self.request.squash and output.kind not in ("local", "tar"):
+            from buildkit_py.engine.squash import squashed
+
+            target, snapshot = squashed(self.engine, self.frontend.graph, target, snapshot, self.emit)
         config = b""
         if output.kind not in ("local", "tar"):
             config = config_bytes(target.config, self.diffs.wait(snapshot, self.emit, vertex))

@@ -85,8 +85,8 @@ class Sharing:
         self._sources: list[Source] | None = None
         self._reading, self._fetching = allocate_lock(), allocate_lock()
         self._lost = False
-        # Packages are found in files.
-        self._lazy = not any(spec.kind == "sbom" for spec in request.attests)
+        # Packages are found in files, and layers are squashed by them.
+        self._lazy = not (request.squash or any(spec.kind == "sbom" for spec in request.attests))
         self._promised = False
         """Whether the roots were left unfetched."""
         self.keys: Mapping[Digest, Digest] = {}

@@ -30,7 +30,7 @@ def rewritten(
         return snapshot
     engine.enter()
     chain = engine.snapshots.chain(snapshot)
-    base = _base(engine, graph, root, emit)
+    base = base_of(engine, graph, root, emit)
     kept = len(engine.snapshots.chain(base)) if base is not None else 0
     parent = chain[kept - 1].snapshot if kept else None
     for info in chain[kept:]:
@@ -39,7 +39,7 @@ def rewritten(
     return parent
 
 
-def _base(engine: Engine, graph: Graph, root: Digest, emit: Emit) -> SnapshotID | None:
+def base_of(engine: Engine, graph: Graph, root: Digest, emit: Emit) -> SnapshotID | None:
     """The snapshot of the image at the bottom."""
     node = graph.nodes[root]
     while node.inputs and not (isinstance(node.op, File) and not node.op.base):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 
 from buildkit_py.archive import member as kinds
 from buildkit_py.archive.member import DIRECTORY, Member
@@ -42,8 +43,12 @@ def export(
 
 def write_tree(tree: Tree, writer: TarWriter, prefix: str = "") -> None:
     """Every entry below the root; hard links stay links. Sockets are left out, no archive holds them."""
+    write_entries(tree, tree.walk(""), writer, prefix)
+
+
+def write_entries(tree: Tree, entries: Iterable[Entry], writer: TarWriter, prefix: str = "") -> None:
     links: dict[tuple[str, int], str] = {}
-    for entry in tree.walk(""):
+    for entry in entries:
         kind = kinds.KINDS.get(stat.S_IFMT(entry.mode))
         if kind is None:
             continue

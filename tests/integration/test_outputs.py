@@ -366,6 +366,37 @@ def test_options_of_buildah_and_of_old(pybuild: Pybuild) -> None:
     assert "not a number" in pybuild("build", "--timestamp", "today", here, status=2).stderr
 
 
+def test_squash(pybuild: Pybuild) -> None:
+    text = (
+        "FROM busybox AS base\n"
+        "RUN mkdir /old /mixed && for f in /old/a /mixed/gone /kept; do echo > $f; done\n"
+        "FROM base\nRUN echo big > /tmp/big && ln /tmp/big /hard\n"
+        "RUN rm -r /tmp/big /old /mixed/gone /bin/vi\n"
+        "ENV A=b\nRUN mkdir /old && chmod 700 /old && echo 2 > /old/b && ln -s b /old/l && chown 5:6 /kept\n"
+    )
+    here = pybuild.context({"Dockerfile": text}, "squash")
+    for words in ((), ("--squash",)):
+        name = "-".join(("whole", *words)) + ":1"
+        pybuild("build", *words, "-t", name, "-o", f"type=oci,dest={pybuild.out}/{name}.tar", here)
+    archives = [pybuild.out / f"whole{suffix}:1.tar" for suffix in ("", "---squash")]
+    whole, one = (trees.read_archive(archive) for archive in archives)
+    assert one.tree == whole.tree
+    base = 1  # busybox
+    assert (len(one.config["rootfs"]["diff_ids"]), len(whole.config["rootfs"]["diff_ids"])) == (
+        base + 1,
+        base + 4,
+    )
+    assert one.config["config"] == whole.config["config"]
+    history = [entry.get("empty_layer", False) for entry in one.config["history"]]
+    assert history.count(False) == base + 1 and not history[-1]
+    assert one.config["rootfs"]["diff_ids"][:base] == whole.config["rootfs"]["diff_ids"][:base]
+    again = pybuild("build", "--squash", "-t", "squashed:1", here)
+    assert "CACHED" in again.stderr and pybuild("run", "--rm", "squashed:1", "ls", "/old").stdout == "b\nl\n"
+    assert pybuild("inspect", "-f", "{{len .RootFS.Layers}}", "squashed:1").stdout == f"{base + 1}\n"
+    told = pybuild("build", "--squash", "--cache-to", "type=inline", here, status=2).stderr
+    assert "no inline cache" in told
+
+
 def test_a_secret_from_a_variable_that_is_not_set(pybuild: Pybuild) -> None:
     text = "FROM busybox\nRUN --mount=type=secret,id=s wc -c < /run/secrets/s > /size\n"
     here = pybuild.context({"Dockerfile": text}, "unset")
