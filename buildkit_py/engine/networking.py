@@ -8,14 +8,20 @@ close     the container ended
 
 from __future__ import annotations
 
-import _socket
 import os
 from collections.abc import Callable, Iterable, Sequence
 
 from buildkit_py.errors import NetworkError, NotFoundError, PybuildError, UsageError
 from buildkit_py.linux import smallfiles
 from buildkit_py.network import private, record, told
-from buildkit_py.network.resolv import given_resolv_text, host_hosts, hosts_text, names_resolv, resolv_text
+from buildkit_py.network.resolv import (
+    given_resolv_text,
+    host_hosts,
+    hosts_text,
+    names_resolv,
+    resolv_text,
+    with_gateway,
+)
 from buildkit_py.request import NetworkSpec
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.typed import TYPE_CHECKING, Literal
@@ -488,31 +494,6 @@ def wanted_ports(request: Networking, exposed: Iterable[str]) -> tuple[PortSpec,
         more = as_ports({*exposed, *request.expose})
         ports += tuple(p for p in more if (p.container, p.protocol) not in given)
     return ports
-
-
-def with_gateway(hosts: Pairs, *, shared: bool) -> Pairs:
-    """--add-host's pairs, ``host-gateway`` replaced by an address of this machine; its loopback where the
-    network is shared."""
-    if not any(address == "host-gateway" for _, address in hosts):
-        return hosts
-    gateway = "127.0.0.1" if shared else own_address()
-    return tuple((name, gateway if address == "host-gateway" else address) for name, address in hosts)
-
-
-def own_address() -> str:
-    """The address by which this machine talks to others. Raises NetworkError where it has none."""
-    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    try:
-        # A datagram socket sends nothing when it is connected; it learns its route.
-        sock.connect(("192.0.2.1", 9))
-        return str(sock.getsockname()[0])
-    except OSError as e:
-        raise NetworkError(
-            f"host-gateway: this machine has no address that a container could reach: {e.strerror}",
-            hint="give the address itself: --add-host NAME:ADDRESS",
-        ) from e
-    finally:
-        sock.close()
 
 
 def holder_of(engine: Engine, port: int, protocol: str) -> str:

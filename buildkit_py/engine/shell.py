@@ -8,7 +8,7 @@ from collections.abc import Callable
 from buildkit_py.cache.inputs import HIDDEN
 from buildkit_py.digest import Digest, SnapshotID
 from buildkit_py.errors import NotFoundError, PybuildError
-from buildkit_py.network.resolv import hosts_text, resolv_text
+from buildkit_py.network.resolv import hosts_text, resolv_text, with_gateway
 from buildkit_py.oci import defaults
 from buildkit_py.runtime import console
 from buildkit_py.sandbox.spec import SandboxSpec
@@ -99,6 +99,7 @@ def _spec(engine: Engine, record: dict[str, Any], snapshot: SnapshotID | None) -
     env = {"PATH": defaults.PATH, "HOME": home, **dict(_shown(record))}
     hostname = record.get("hostname") or "buildkitsandbox"
     network: Literal["none", "host"] = "none" if record.get("network") == "none" else "host"
+    hosts = tuple((name, address) for name, address in record.get("hosts") or ())
     return SandboxSpec(
         layers=(),
         upper="",
@@ -111,7 +112,7 @@ def _spec(engine: Engine, record: dict[str, Any], snapshot: SnapshotID | None) -
         groups=tuple(groups),
         hostname=hostname,
         network=network,
-        hosts=hosts_text(hostname, tuple((name, address) for name, address in record.get("hosts") or ())),
+        hosts=hosts_text(hostname, with_gateway(hosts, shared=network == "host")),
         resolv_conf=resolv_text(network),
         platform=record.get("platform") or "",
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 from collections.abc import Sequence
 
+from buildkit_py.errors import NetworkError
 from buildkit_py.linux import smallfiles
 
 _HOSTS = """\
@@ -44,6 +46,31 @@ def hosts_text(
         names = f"{hostname}.{domain} {hostname}" if domain else hostname
         lines += [f"{address}\t{names}\n" for address in addresses or ("127.0.0.1",)]
     return "".join(lines)
+
+
+def with_gateway(hosts: Sequence[tuple[str, str]], *, shared: bool) -> Sequence[tuple[str, str]]:
+    """--add-host's pairs, ``host-gateway`` replaced by an address of this machine; its loopback where the
+    network is shared."""
+    if not any(address == "host-gateway" for _, address in hosts):
+        return hosts
+    gateway = "127.0.0.1" if shared else own_address()
+    return tuple((name, gateway if address == "host-gateway" else address) for name, address in hosts)
+
+
+def own_address() -> str:
+    """The address by which this machine talks to others. Raises NetworkError where it has none."""
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        # A datagram socket sends nothing when it is connected; it learns its route.
+        sock.connect(("192.0.2.1", 9))
+        return str(sock.getsockname()[0])
+    except OSError as e:
+        raise NetworkError(
+            f"host-gateway: this machine has no address that a container could reach: {e.strerror}",
+            hint="give the address itself: --add-host NAME:ADDRESS",
+        ) from e
+    finally:
+        sock.close()
 
 
 def host_hosts(path: str = "/etc/hosts") -> str:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from buildkit_py.network.client import Json, open_link
 from buildkit_py.network.names import ADDRESS
 from buildkit_py.network.namespace import create
-from buildkit_py.network.resolv import hosts_text, names_resolv
+from buildkit_py.network.resolv import hosts_text, names_resolv, with_gateway
 from buildkit_py.sandbox.spec import SandboxSpec
 
 
@@ -42,7 +42,7 @@ class JoinedNetwork:
         addresses = tuple(place["ip"] for place in told["endpoints"])
         fitted = spec._replace(
             network="none",
-            hosts=hosts_text(spec.hostname, hosts, addresses=addresses),
+            hosts=hosts_text(spec.hostname, with_gateway(hosts, shared=False), addresses=addresses),
             resolv_conf=names_resolv(ADDRESS),
         )
         return fitted, namespace

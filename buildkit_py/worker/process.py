@@ -14,7 +14,7 @@ from buildkit_py.digest import SnapshotID
 from buildkit_py.linux import caps
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Exec
-from buildkit_py.network.resolv import hosts_text, resolv_text
+from buildkit_py.network.resolv import hosts_text, resolv_text, with_gateway
 from buildkit_py.oci import defaults
 from buildkit_py.progress.events import Emit, LogEvent
 from buildkit_py.sandbox import limits
@@ -105,7 +105,7 @@ def _spec(
         groups=tuple(groups),
         hostname=hostname,
         network=network,
-        hosts=hosts_text(hostname, op.extra_hosts),
+        hosts=hosts_text(hostname, with_gateway(op.extra_hosts, shared=network == "host")),
         resolv_conf=resolv_text(network),
         mounts=mounts,
         privileged=op.security == "insecure",

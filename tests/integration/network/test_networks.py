@@ -347,6 +347,22 @@ def test_a_build_beside_a_service(host: Host) -> None:
     assert "no such network" in host("build", "--network", "nowhere", context, status=1).stderr
 
 
+def test_a_build_knows_the_machine_by_a_name(host: Host) -> None:
+    host("network", "create", "n")
+    context = host.context({"Dockerfile": "FROM busybox\nRUN grep machine /etc/hosts\n"})
+    for network, address in (("host", "127.0.0.1"), ("private", own_address()), ("n", own_address())):
+        options = (
+            "--no-cache",
+            "--progress=plain",
+            "--network",
+            network,
+            "--add-host",
+            "machine=host-gateway",
+        )
+        out = host("build", *options, context).text
+        assert f"{address}\tmachine" in out or f"{address} machine" in out, network
+
+
 def test_the_hosts_loopback_is_out_of_reach(host: Host) -> None:
     host("network", "create", "--subnet", "10.123.7.0/24", "n")
     with socket.socket() as server:
