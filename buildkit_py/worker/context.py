@@ -168,6 +168,8 @@ class BuildContext:
         self.selections: dict[tuple[Digest, int], Selection] = {}
         self.keys: dict[Digest, Digest] = {}
         """Of the nodes whose key is known."""
+        self.unkept: set[Digest] = set()
+        """Nodes whose results may differ from what their keys say, see keep()."""
         self.contents: dict[Digest, Preimage] = {}
         """What the content digests of keys were taken of."""
         self.graph = graph
@@ -199,6 +201,24 @@ class BuildContext:
         if self._services is None:
             raise PybuildError("nothing can be fetched here")
         return self._services
+
+    def keep(
+        self, node: Node, key: Key, snapshot: SnapshotID, step: str, *, as_looked_at: bool = True
+    ) -> None:
+        """Put a step's result into the index, unless it may be another than the key says.
+
+        That is so where what the step took from a build context changed after it was looked at, where the
+        key was known by an alias (nobody looked then), and where it stands on such a result: its key is
+        derived from that one's. ``step`` groups the runs of one step.
+        """
+        if key.record and as_looked_at and not self.doubts(node):
+            self.index.put(key, snapshot, name=node.meta.name, step=step)
+        else:
+            self.unkept.add(node.digest)
+
+    def doubts(self, node: Node) -> bool:
+        """Whether the node stands on a result that was not kept: nothing is found by its key then."""
+        return not self.unkept.isdisjoint(node.inputs)
 
     def prepare(self) -> None:
         if not self._prepared:

@@ -315,10 +315,10 @@ class Copier:
             target = create(new.name, made, new.fd)
             try:
                 done = copy_data(source, target, new.size)
-                if done != new.size or (
-                    self._living and packable(os.fstat(source).st_mtime_ns) != new.mtime_ns
-                ):
+                if done != new.size:
                     self._selection.changed.append(listing.paths[new.row])
+                elif self._living:
+                    self._look(new.row, os.fstat(source))
                 self._ownership.apply(target, path, new.mode, new.uid, new.gid, made)
                 if has_xattrs(source):
                     write_xattrs(target, self._tree.xattrs(listing.entry(new.row)))
@@ -327,6 +327,12 @@ class Copier:
                 os.close(target)
         finally:
             os.close(source)
+
+    def _look(self, row: int, now: os.stat_result) -> None:
+        """Whether what was just read is still what was hashed."""
+        then = self._listing.stat(row)
+        if (packable(now.st_mtime_ns), packable(now.st_ctime_ns)) != (then.mtime_ns, then.ctime_ns):
+            self._selection.changed.append(self._listing.paths[row])
 
     def _write(self, new: New, path: str, data: bytes) -> None:
         made = new.mode & 0o777
@@ -343,6 +349,8 @@ class Copier:
         listing = self._listing
         if stat.S_ISLNK(new.mode):
             os.symlink(self._tree.readlink(listing.entry(new.row)), new.name, dir_fd=new.fd)
+            if self._living:
+                self._look(new.row, os.lstat(listing.host(new.row)))
             self._ownership.apply_special(new.host, path, new.uid, new.gid)
         elif stat.S_ISSOCK(new.mode):
             self._write(new._replace(mode=stat.S_IFREG | stat.S_IMODE(new.mode)), path, b"")

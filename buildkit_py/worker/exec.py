@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from buildkit_py.cache import keys
 from buildkit_py.digest import Digest
-from buildkit_py.errors import StepError
+from buildkit_py.errors import PybuildError, StepError
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import Copy, Exec, ImageSource, Mount
 from buildkit_py.progress.events import Emit
@@ -66,9 +66,20 @@ class ExecHandler(ContentHandler):
                     hint="" if ctx.cancelled else _hint(op, status, tail),
                 )
             snapshot = ctx.snapshots.commit(staged, parent)
-        if key.record:  # else it was known by an alias: nobody looked at what is mounted now
-            ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
+        holds = bool(key.record) and self._still_holds(ctx, node, op, key)
+        ctx.keep(node, key, snapshot, step_name(node), as_looked_at=holds)
         return snapshot
+
+    def _still_holds(self, ctx: BuildContext, node: Node, op: Exec, key: Key) -> bool:
+        """Whether what is mounted of a build context is what it was when the key was made of it."""
+        trees = self._in_place(ctx, node, op)
+        if not trees:
+            return True
+        told = {mount[-1] for mount in key.record["mounts"]}
+        try:
+            return told.issuperset(digest for digest in self.taken(ctx, node, op, trees) if digest)
+        except PybuildError:
+            return False  # gone by now
 
 
 def _whole_image(ctx: BuildContext, node: Node, mount: Mount) -> bool:

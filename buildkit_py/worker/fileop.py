@@ -61,8 +61,7 @@ class FileHandler(ContentHandler):
         with ctx.snapshots.prepare(base) as staged:
             run_file_op(op, ctx.snapshots.tree(base), trees, selections, staged, ctx.identity)
             snapshot = ctx.snapshots.commit(staged, base)
-        # A file that changed after it was hashed is in the snapshot but not in the key. A key without a
-        # record was known by an alias, and what it led to is gone: nobody looked at what was copied now.
-        if key.record and not any(selection.changed for selection in selections.values()):
-            ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
+        # A file that changed after it was hashed is in the snapshot but not in the key.
+        changed = any(selection.changed for selection in selections.values())
+        ctx.keep(node, key, snapshot, step_name(node), as_looked_at=not changed)
         return snapshot

@@ -23,5 +23,5 @@ class MergeHandler(Handler):
     ) -> Result:
         base, upper = results
         snapshot = ctx.snapshots.stack(upper, base)
-        ctx.index.put(key, snapshot, name=node.meta.name, step=step_name(node))
+        ctx.keep(node, key, snapshot, step_name(node))
         return snapshot

@@ -87,6 +87,8 @@ class Worker:
         return self._aged(node, key)
 
     def load(self, node: Node, key: Key) -> Hit | None:
+        if self.context.doubts(node):
+            return None
         hit = _handler(node).load(self.context, node, node.op, key)
         if hit is not None:
             self._remember(node, key)
@@ -96,7 +98,8 @@ class Worker:
         """Keep what the step's definition led to, now that there is a result: the alias of a step that failed
         would lead nowhere."""
         definition = self.context.definitions.get(node.digest)
-        looked = bool(key.record)  # else the alias itself told the key
+        # Else the alias itself told the key, or the definition is of inputs that were something else.
+        looked = bool(key.record) and not self.context.doubts(node)
         if definition is not None and looked and self.context.index.made(key.digest) is not None:
             self.context.index.put_alias(definition, key.digest)
 
@@ -110,7 +113,7 @@ class Worker:
 
         try:
             with claimed(self.context, node, key, emit):
-                found = None if forced else self._made_meanwhile(key)
+                found = None if forced or self.context.doubts(node) else self._made_meanwhile(key)
                 if found is None:
                     return self._run(node, key, results, emit)
         except PybuildError as e:

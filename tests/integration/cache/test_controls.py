@@ -141,3 +141,38 @@ def test_when_nothing_is_collected(me: Pybuild, text: str) -> None:
     for name in ("a", "b", "c", "d"):
         copy(me, name)
     assert kept(me) == ["a", "b", "c", "d"]
+
+
+EDITED = {
+    "copy": "COPY d /d\nRUN cp /d/f /out\nRUN true\n",
+    "link": "COPY d /d\nRUN readlink /d/l > /out\n",
+    "linked": "COPY --link d /d\nRUN cp /d/f /out\n",
+    "bind": "RUN --mount=source=d,target=/d cp /d/f /out\nRUN true\n",
+    "stage": "COPY d /d\nFROM busybox\nRUN --mount=from=a,source=/d,target=/d cp /d/f /out\n",
+}
+
+
+@pytest.mark.parametrize("text", EDITED.values(), ids=EDITED)
+def test_an_edit_while_a_build_runs(me: Pybuild, text: str) -> None:
+    """What is made of it is kept under no key: once the edit is undone, the old files are found."""
+    gate = "FROM busybox AS a\nRUN --mount=source=gate,target=/gate echo begun; cat /gate/p\n"
+    place = me.context({"Dockerfile": gate + text, "d/f": "", "gate/x": ""})
+    os.mkfifo(place / "gate" / "p")
+
+    def edit(content: str) -> None:
+        (place / "d" / "f").write_text(content)
+        (place / "d" / "l").unlink(missing_ok=True)
+        (place / "d" / "l").symlink_to(content.strip())
+        me.person.own(place)
+
+    edit("old\n")
+    with me.start("build", "--progress=plain", "-t", "x", place) as process:
+        assert process.stderr is not None
+        assert any(line.endswith(" begun\n") for line in process.stderr)
+        edit("new\n")
+        (place / "gate" / "p").write_text("")
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    edit("old\n")
+    me("build", "-t", "x", place)
+    assert me("run", "--rm", "x", "cat", "/out").stdout == "old\n"

@@ -216,17 +216,26 @@ class TestRecordedOwners:
 
 
 def test_a_change_between_hash_and_copy_is_noticed(tmp_path: Path) -> None:
-    root = plant(
-        tmp_path / "context", ["f 644 0:0 same | 1", "f 644 0:0 longer | 1", "f 644 0:0 touched | 1"]
-    )
+    names = ("same", "longer", "touched", "setback")
+    root = plant(tmp_path / "context", [f"f 644 0:0 {name} | 1" for name in names])
+    for name in ("link", "kept"):
+        (root / name).symlink_to("same")
     tree = DirTree(str(root))
     action = Copy(1, (".",), "/x")
     _, selection = copy_content_key(action, tree, None)
+    then = os.stat(root).st_ctime_ns
+    while os.stat(root).st_ctime_ns == then:  # the kernel's clock ticks every few milliseconds
+        os.utime(root)
     (root / "longer").write_text("123")
     (root / "touched").write_text("2")
+    before = os.stat(root / "setback")
+    (root / "setback").write_text("2")
+    os.utime(root / "setback", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (root / "link").unlink()
+    (root / "link").symlink_to("longer")
     layer = Layer(tmp_path / "new")
     run_file_op(File((action,)), None, [tree, tree], {0: selection}, layer, ROOT)
-    assert sorted(selection.changed) == ["longer", "touched"]
+    assert sorted(selection.changed) == ["link", "longer", "setback", "touched"]
 
 
 def test_a_file_that_vanished_is_an_error(tmp_path: Path) -> None:
