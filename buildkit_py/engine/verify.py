@@ -120,6 +120,7 @@ class Aside(Engine):
             self.sources.use(self._identity)
 
     def __enter__(self) -> Aside:
+        self.enter()  # what is made aside is found and removed by who it belongs to
         return self
 
     def __exit__(self, *_: object) -> None:

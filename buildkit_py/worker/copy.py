@@ -17,7 +17,7 @@ from buildkit_py.linux.ownership import Owner
 from buildkit_py.llb.ops import Copy
 from buildkit_py.snapshot.dirtree import DirTree
 from buildkit_py.snapshot.layertree import LayerTree
-from buildkit_py.snapshot.listing import PLAIN, Part, has_xattrs, held_data, packable
+from buildkit_py.snapshot.listing import PLAIN, Part, has_xattrs, held_data
 from buildkit_py.snapshot.owners import owners_path
 from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.chmod import Change, parse
@@ -72,6 +72,8 @@ def _unpack(
             if not archive:
                 return False
             archive.unpack(path, destination, owner, source)
+            if isinstance(selection.tree, DirTree):
+                selection.look(part.start, os.fstat(archive.fileno()))
             return True
     except OSError as e:
         raise _failed(source, path, e) from e
@@ -318,7 +320,7 @@ class Copier:
                 if done != new.size:
                     self._selection.changed.append(listing.paths[new.row])
                 elif self._living:
-                    self._look(new.row, os.fstat(source))
+                    self._selection.look(new.row, os.fstat(source))
                 self._ownership.apply(target, path, new.mode, new.uid, new.gid, made)
                 if has_xattrs(source):
                     write_xattrs(target, self._tree.xattrs(listing.entry(new.row)))
@@ -327,12 +329,6 @@ class Copier:
                 os.close(target)
         finally:
             os.close(source)
-
-    def _look(self, row: int, now: os.stat_result) -> None:
-        """Whether what was just read is still what was hashed."""
-        then = self._listing.stat(row)
-        if (packable(now.st_mtime_ns), packable(now.st_ctime_ns)) != (then.mtime_ns, then.ctime_ns):
-            self._selection.changed.append(self._listing.paths[row])
 
     def _write(self, new: New, path: str, data: bytes) -> None:
         made = new.mode & 0o777
@@ -350,7 +346,7 @@ class Copier:
         if stat.S_ISLNK(new.mode):
             os.symlink(self._tree.readlink(listing.entry(new.row)), new.name, dir_fd=new.fd)
             if self._living:
-                self._look(new.row, os.lstat(listing.host(new.row)))
+                self._selection.look(new.row, os.lstat(listing.host(new.row)))
             self._ownership.apply_special(new.host, path, new.uid, new.gid)
         elif stat.S_ISSOCK(new.mode):
             self._write(new._replace(mode=stat.S_IFREG | stat.S_IMODE(new.mode)), path, b"")

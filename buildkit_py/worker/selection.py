@@ -5,13 +5,14 @@ One pass over the sources; the result is read for the cache key and again for th
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 
 from buildkit_py.cache.hashing import Preimage, unreadable
 from buildkit_py.errors import NotFoundError, PybuildError
 from buildkit_py.llb.ops import Copy
-from buildkit_py.snapshot.listing import Listing, Part
+from buildkit_py.snapshot.listing import Listing, Part, packable
 from buildkit_py.snapshot.tree import Entry, Tree
 from buildkit_py.tuples import NamedTuple
 from buildkit_py.worker.pattern import Excludes, component, is_wildcard, unescape
@@ -33,6 +34,12 @@ class Selection:
         self.changed: list[str] = []
         """Filled by the copy: files that changed after they were hashed. What was made of them must not
         be kept as the result of this content."""
+
+    def look(self, row: int, now: os.stat_result) -> None:
+        """Note a file of a context that is not what was hashed, by the stat of what was just read."""
+        then = self.listing.stat(row)
+        if (packable(now.st_mtime_ns), packable(now.st_ctime_ns)) != (then.mtime_ns, then.ctime_ns):
+            self.changed.append(self.listing.paths[row])
 
     def place(self, part: Part, row: int) -> str:
         return part.prefix + self.listing.paths[row][part.skip :]

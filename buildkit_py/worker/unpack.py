@@ -37,6 +37,9 @@ class Archive:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def unpack(self, path: str, destination: Destination, owner: tuple[int, int] | None, source: str) -> None:
         """Into the directory at a resolved path. ``owner`` replaces the archive's. Raises ImageError."""
         assert self._tar is not None

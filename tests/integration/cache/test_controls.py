@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -148,8 +149,14 @@ EDITED = {
     "link": "COPY d /d\nRUN readlink /d/l > /out\n",
     "linked": "COPY --link d /d\nRUN cp /d/f /out\n",
     "bind": "RUN --mount=source=d,target=/d cp /d/f /out\nRUN true\n",
+    "archive": "ADD d/a.tar /\nRUN cp /f /out\n",
     "stage": "COPY d /d\nFROM busybox\nRUN --mount=from=a,source=/d,target=/d cp /d/f /out\n",
 }
+
+
+def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mtime = 0
+    return member
 
 
 @pytest.mark.parametrize("text", EDITED.values(), ids=EDITED)
@@ -163,6 +170,8 @@ def test_an_edit_while_a_build_runs(me: Pybuild, text: str) -> None:
         (place / "d" / "f").write_text(content)
         (place / "d" / "l").unlink(missing_ok=True)
         (place / "d" / "l").symlink_to(content.strip())
+        with tarfile.open(place / "d" / "a.tar", "w") as tar:
+            tar.add(place / "d" / "f", "f", filter=plain)
         me.person.own(place)
 
     edit("old\n")

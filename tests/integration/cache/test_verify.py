@@ -73,3 +73,8 @@ def test_layers_that_are_the_same_to_the_byte(me: Pybuild) -> None:
     context = me.context({"Dockerfile": "FROM busybox\nCOPY f /x/\nWORKDIR /w\n", "f": "one\n"})
     me("build", "-t", "app:1", context)
     assert "and every layer" in me("verify", "app:1", context).stdout
+
+
+def test_no_context(me: Pybuild) -> None:
+    me("build", "-t", "x", me.context({"Dockerfile": DOCKERFILE, "f": "one\n"}))
+    assert "is not there" in me("verify", "x", me.folder / "nothing", status=2).stderr
