@@ -66,14 +66,16 @@ def perform(request: PruneRequest, what: list[str], *, force: bool) -> int:
 
 
 def confirmed(what: list[str]) -> bool:
-    """Ask on the terminal. Raises UsageError where nobody can answer."""
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "prune asks before it removes, and stdin is no terminal", hint="use -f to prune without asking"
-        )
+    """Ask, on the terminal or whoever is piped in (``yes |``). Raises UsageError where nobody answers."""
     print("This removes:", *(f"  - {line}" for line in what), sep="\n", file=sys.stderr)
     print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = sys.stdin.readline() if sys.stdin is not None else ""
+    if not answer:
+        print(file=sys.stderr)
+        raise UsageError(
+            "prune asks before it removes, and got no answer", hint="use -f to prune without asking"
+        )
+    return answer.strip().lower() in ("y", "yes")
 
 
 def show(pruned: Pruned, *, dry_run: bool) -> None:

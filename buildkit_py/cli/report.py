@@ -101,6 +101,8 @@ def _advice(error: StepError) -> str:
 def _os_advice(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "'pybuild prune -a' frees what the store does not need; 'pybuild cache du' shows what it takes"
+    if error.errno == errno.EROFS:
+        return "the file system is read-only; PYBUILD_ROOT says where the store is"
     if error.errno in (errno.EACCES, errno.EPERM):
         return "'pybuild doctor' says what this machine allows"
     if error.errno in (errno.EMFILE, errno.ENFILE):

@@ -72,6 +72,9 @@ def test_labels_filters_and_prune(pybuild: Pybuild) -> None:
     assert "two" in pybuild("volume", "prune", "-af", "--filter", "label!=role=db").stdout
     assert pybuild("volume", "ls", "-q").stdout == "one\n"
     assert "asks before" in pybuild("volume", "prune", status=2).stderr
+    pybuild("volume", "prune", "-a", input="n\n", status=1)
+    assert pybuild("volume", "ls", "-q").stdout == "one\n"
+    assert "one" in pybuild("volume", "prune", "-a", input="y\n").stdout
 
 
 def test_bind_mounts(pybuild: Pybuild) -> None:
