@@ -14,7 +14,7 @@ from buildkit_py.solver.types import Key, Result
 from buildkit_py.typed import Any
 from buildkit_py.worker.context import BuildContext, LocalContext
 from buildkit_py.worker.file import copy_content_key
-from buildkit_py.worker.handler import ContentHandler, Taken, step_name
+from buildkit_py.worker.handler import ContentHandler, Taken, step_name, tell_of_change
 from buildkit_py.worker.pattern import escaped
 
 
@@ -66,7 +66,9 @@ class ExecHandler(ContentHandler):
                     hint="" if ctx.cancelled else _hint(op, status, tail),
                 )
             snapshot = ctx.snapshots.commit(staged, parent)
-        holds = bool(key.record) and self._still_holds(ctx, node, op, key)
+        holds = not key.record or self._still_holds(ctx, node, op, key)
+        if not holds:
+            tell_of_change(emit, node)
         ctx.keep(node, key, snapshot, step_name(node), as_looked_at=holds)
         return snapshot
 

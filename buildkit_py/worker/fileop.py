@@ -13,7 +13,7 @@ from buildkit_py.solver.types import Key, Result
 from buildkit_py.typed import Any
 from buildkit_py.worker.context import BuildContext, LocalContext
 from buildkit_py.worker.file import copy_content_key, run_file_op
-from buildkit_py.worker.handler import ContentHandler, Taken, step_name
+from buildkit_py.worker.handler import ContentHandler, Taken, step_name, tell_of_change
 
 
 class FileHandler(ContentHandler):
@@ -63,5 +63,7 @@ class FileHandler(ContentHandler):
             snapshot = ctx.snapshots.commit(staged, base)
         # A file that changed after it was hashed is in the snapshot but not in the key.
         changed = any(selection.changed for selection in selections.values())
+        if changed:
+            tell_of_change(emit, node)
         ctx.keep(node, key, snapshot, step_name(node), as_looked_at=not changed)
         return snapshot

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from buildkit_py.cache import keys
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Node
-from buildkit_py.progress.events import Emit
+from buildkit_py.progress.events import Emit, LogEvent
 from buildkit_py.solver.types import Hit, Key, Result
 from buildkit_py.typed import TYPE_CHECKING, Any
 from buildkit_py.worker.context import BuildContext
@@ -118,6 +119,12 @@ class ContentHandler(Handler):
     def _in_place(self, ctx: BuildContext, node: Node, op: Any) -> dict[int, LocalContext]:
         found = {i: ctx.in_place(node.inputs[i]) for i in self.content_of(op)}
         return {i: source for i, source in found.items() if source is not None}
+
+
+def tell_of_change(emit: Emit, node: Node) -> None:
+    """Say why the next build does the step again."""
+    text = b"the build context changed while the build ran: this result is not kept in the cache\n"
+    emit(LogEvent(node.digest, 2, text, time.time()))
 
 
 def step_name(node: Node) -> str:
