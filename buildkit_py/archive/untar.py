@@ -1,7 +1,7 @@
 """A streaming tar reader that trusts nothing.
 
-Reads ustar, pax (local and global extended headers), GNU (long names, base-256 numbers) and old v7
-archives. Sparse files and multi-volume archives are refused by name. A path is given as it stands in
+Reads ustar, pax (local and global extended headers), GNU (long names, base-256 numbers, sparse files) and old
+v7 archives. Multi-volume archives are refused by name. A path is given as it stands in
 the archive: keeping it inside a directory is the business of whoever unpacks it.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from zlib import adler32
 
 from buildkit_py.archive import member as kinds
+from buildkit_py.archive import sparse
 from buildkit_py.archive.member import NO_XATTRS, Member
 from buildkit_py.errors import ImageError
 
@@ -24,7 +25,6 @@ _ZEROS = bytes(_BLOCK)
 _REGULAR = frozenset((b"0", b"\0", b"7"))
 _PLAIN = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 _REFUSED = {
-    b"S": "a GNU sparse file",
     b"M": "a part of a multi-volume archive",
     b"D": "a GNU incremental dump",
     b"N": "an old GNU long name",
@@ -101,6 +101,20 @@ def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
         at = end
 
 
+def _extended(data: bytes) -> dict[str, bytes]:
+    """The records of an extended header; a map of sparse parts that comes in pieces is put together."""
+    found: dict[str, bytes] = {}
+    pieces: list[bytes] = []
+    for key, value in _records(data):
+        if key in ("GNU.sparse.offset", "GNU.sparse.numbytes"):
+            pieces.append(value)
+        else:
+            found[key] = value
+    if pieces:
+        found["GNU.sparse.map"] = b",".join(pieces)
+    return found
+
+
 class TarReader:
     """Iterates over the members; the data of the current one is read with :meth:`read` or :meth:`copy`
     before the next one is asked for (what is left of it is skipped).
@@ -116,6 +130,10 @@ class TarReader:
         self._at = 0
         self._left = 0
         self._padding = 0
+        self._parts: list[sparse.Part] | None = None
+        """Of a sparse file what is still to be read, last first."""
+        self._place = self._size = 0
+        """In a sparse file, and of it."""
         self._global: dict[str, bytes] = {}
         self._known: dict[bytes, int] = {}
 
@@ -171,16 +189,48 @@ class TarReader:
 
     def read(self, count: int = -1) -> bytes:
         """Up to count bytes (all: -1) of the current member's data."""
-        count = self._left if count < 0 else min(count, self._left)
+        if self._parts is not None:
+            return self._read_sparse(self._parts, count)
+        return self._data(self._left if count < 0 else min(count, self._left))
+
+    def _data(self, count: int) -> bytes:
         data = self._take(count)
         if len(data) < count:
             raise ImageError("the archive ends in the middle of a file")
         self._left -= count
         return data
 
+    def _read_sparse(self, parts: list[sparse.Part], count: int) -> bytes:
+        found: list[bytes] = []
+        end = self._size if count < 0 else min(self._place + count, self._size)
+        while self._place < end:
+            start, length = parts[-1] if parts else (end, 0)
+            hole = min(start, end) - self._place
+            if hole > 0:
+                found.append(bytes(hole))
+                self._place += hole
+                continue
+            step = min(start + length, end) - self._place
+            found.append(self._data(step))
+            self._place += step
+            if self._place == start + length:
+                parts.pop()
+        return b"".join(found)
+
     def copy(self, fd: int) -> None:
-        """Write the rest of the current member's data to a file descriptor."""
-        left = self._left
+        """Write the current member's data to a file descriptor, of a new file where there are holes in it."""
+        if self._parts is None:
+            self._copy(fd, self._left)
+            return
+        while self._parts:
+            start, length = self._parts.pop()
+            os.lseek(fd, start, os.SEEK_SET)
+            self._copy(fd, length)
+        os.ftruncate(fd, self._size)
+        self._place = self._size
+
+    def _copy(self, fd: int, left: int) -> None:
+        self._left -= left
         while left:
             at = self._at
             step = min(left, len(self._buffer) - at)
@@ -192,7 +242,6 @@ class TarReader:
                 left -= step
             elif not self._fill():
                 raise ImageError("the archive ends in the middle of a file")
-        self._left = 0
 
     # headers
 
@@ -209,6 +258,7 @@ class TarReader:
         if self._left or self._padding:
             self._skip(self._left + self._padding)
             self._left = self._padding = 0
+        self._parts = None
         local: dict[str, bytes] = {}
         while True:
             block = self._take(_BLOCK)
@@ -222,10 +272,12 @@ class TarReader:
             if kind in _REGULAR or kind in _PLAIN:
                 return self._member(block, kind, local)
             size = _number(block[124:136], "the size")
+            if kind == b"S":
+                return self._member(block, kind, local)
             if kind == b"x":
-                local.update(_records(self._special(size)))
+                local.update(_extended(self._special(size)))
             elif kind == b"g":
-                self._global.update(_records(self._special(size)))
+                self._global.update(_extended(self._special(size)))
             elif kind == b"L":
                 local["path"] = self._special(size).rstrip(b"\0")
             elif kind == b"K":
@@ -256,6 +308,7 @@ class TarReader:
         gid = self._number(block[116:124], "the group")
         mtime = self._number(block[136:148], "the time") * 1_000_000_000
         xattrs = NO_XATTRS
+        records: dict[str, bytes] = {}
         if local or self._global:
             records = {**self._global, **local} if self._global else local
             name = records.get("path") or name
@@ -270,11 +323,15 @@ class TarReader:
             if value := records.get("mtime"):
                 mtime = _time(value)
             xattrs = _xattrs(records)
-        if kind in _REGULAR:
+        stored = size
+        if kind == b"S" or (kind in _REGULAR and sparse.is_sparse(records)):
+            kind, name = kinds.REGULAR, records.get("GNU.sparse.name") or name
+            size, stored = self._map(block, records, size)
+        elif kind in _REGULAR:
             # Before there was a type for directories, a last slash told them.
             kind = kinds.DIRECTORY if name.endswith(b"/") else kinds.REGULAR
         if kind != kinds.REGULAR:
-            size = 0
+            size = stored = 0
         if size < 0 or uid < 0 or gid < 0 or max(uid, gid) > 0xFFFFFFFE or abs(mtime) > 1 << 92:
             raise ImageError(f"the archive has a damaged header for {os.fsdecode(name)!r}")
         if not name or b"\0" in name or b"\0" in target:
@@ -282,12 +339,24 @@ class TarReader:
         rdev = 0
         if kind in (kinds.CHARACTER, kinds.BLOCK):
             rdev = _rdev(block)
-        self._left = size
-        self._padding = -size & 511
+        self._left = stored
+        self._padding = -stored & 511
         return Member(
             os.fsdecode(name.rstrip(b"/") or b"/"), kind, self._number(block[100:108], "the mode") & 0o7777,
             uid, gid, size, mtime, os.fsdecode(target), rdev, xattrs,
         )  # fmt: skip
+
+    def _map(self, block: bytes, records: dict[str, bytes], stored: int) -> tuple[int, int]:
+        """Read the map of a sparse file; return (bytes of the file, bytes that the archive holds of it)."""
+        if block[156:157] == b"S":
+            parts = sparse.of_header(block, self._take, lambda field: _number(field, "a part of a file"))
+            size = _number(block[483:495], "the size")
+        else:
+            parts, size, read = sparse.of_records(records, self._take)
+            stored -= read
+        self._parts = sparse.checked(parts, size, stored)
+        self._place, self._size = 0, size
+        return size, stored
 
 
 def _rdev(block: bytes) -> int:
@@ -303,6 +372,4 @@ def _xattrs(records: dict[str, bytes]) -> dict[str, bytes]:
     for key, value in records.items():
         if key.startswith("SCHILY.xattr."):
             found[key[13:]] = value
-        elif key.startswith("GNU.sparse."):
-            raise ImageError("the archive holds a GNU sparse file, which pybuild does not read")
     return found

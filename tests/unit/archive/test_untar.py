@@ -86,19 +86,71 @@ def test_dialects_of_gnu_tar(tmp_path: Path, format: str) -> None:
     assert found[1][1] == b"hello"
 
 
-def test_sparse_files_are_refused_by_name(tmp_path: Path) -> None:
-    with open(tmp_path / "s", "wb") as file:
-        file.truncate(10 << 20)
-        file.seek(5 << 20)
-        file.write(b"x")
-    for format in ("gnu", "posix"):
-        data = subprocess.run(
-            ["tar", "-C", tmp_path, "-cSf", "-", f"--format={format}", "s"],
-            stdout=subprocess.PIPE,
-            check=True,
-        ).stdout
-        with pytest.raises(ImageError, match="sparse"):
-            read(data)
+SPARSE = ("gnu", "posix --sparse-version=0.0", "posix --sparse-version=0.1", "posix --sparse-version=1.0")
+
+
+def holes(path: Path, parts: dict[int, bytes], size: int) -> bytes:
+    """What a new file holds whose parts are written at these places."""
+    with path.open("wb") as file:
+        for place, data in parts.items():
+            file.seek(place)
+            file.write(data)
+        file.truncate(size)
+    return path.read_bytes()
+
+
+def by_tar(folder: Path, format: str, *names: str) -> bytes:
+    command: list[str | Path] = ["tar", "-C", folder, "-cSf", "-", *f"--format={format}".split(), *names]
+    return subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+
+
+@pytest.mark.parametrize("format", SPARSE)
+def test_sparse_files(tmp_path: Path, format: str) -> None:
+    wanted = {
+        "one": holes(tmp_path / "one", {5 << 20: b"x" * 5000}, 10 << 20),
+        "none": holes(tmp_path / "none", {}, 1 << 20),
+        "many": holes(tmp_path / "many", {n << 16: bytes([n + 1]) * 4096 for n in range(100)}, 100 << 16),
+        "small": holes(tmp_path / "small", {0: b"small"}, 5),
+    }
+    data = by_tar(tmp_path, format, *wanted)
+    assert {member.path: content for member, content in read(data)} == wanted
+    reader = TarReader(io.BytesIO(data).read)
+    for member in reader:
+        with (tmp_path / "copy").open("wb") as copy:
+            reader.copy(copy.fileno())
+        assert (tmp_path / "copy").read_bytes() == wanted[member.path], member.path
+        assert member.size == len(wanted[member.path])
+        few = reader.read(10)
+        assert few == b""
+    assert os.stat(tmp_path / "copy").st_size == 5
+    # What is not read is passed over.
+    assert [member.path for member in TarReader(io.BytesIO(data).read)] == list(wanted)
+
+
+@pytest.mark.parametrize("format", SPARSE)
+def test_damaged_sparse_files(tmp_path: Path, format: str) -> None:
+    holes(tmp_path / "s", {n << 16: b"x" * 4096 for n in range(30)}, 30 << 16)
+    data = bytearray(by_tar(tmp_path, format, "s"))
+    for place in range(0, 4096, 3):
+        damaged = bytearray(data)
+        damaged[place] ^= 1
+        for start in range(0, 2048, 512):
+            block = damaged[start : start + 512]
+            if block[257:262] == b"ustar":
+                block[148:156] = b" " * 8
+                damaged[start + 148 : start + 156] = b"%06o\0 " % sum(block)
+        try:
+            for member in (reader := TarReader(io.BytesIO(bytes(damaged)).read)):
+                assert len(reader.read(1 << 21)) <= member.size
+        except ImageError:
+            pass
+
+
+def test_a_sparse_file_that_would_fill_everything(tmp_path: Path) -> None:
+    (tmp_path / "s").touch()
+    os.truncate(tmp_path / "s", 2 << 40)
+    with pytest.raises(ImageError, match="are allowed"):
+        read(by_tar(tmp_path, "posix", "s"))
 
 
 def small() -> bytes:
@@ -181,7 +233,8 @@ def forged(**fields: bytes) -> bytes:
         forged(mode=b"garbage\0"),
         forged(name=b"\0"),
         forged(kind=b"Z"),
-        forged(kind=b"S"),
+        forged(kind=b"M"),
+        forged(kind=b"S", size=b"00000000001\0"),
         forged(kind=b"x", size=b"77777777777\0"),
         forged(kind=b"L", size=b"77777777777\0"),
         forged(kind=b"x", size=b"00000000010\0") + b"9 path=x".ljust(512, b"\0"),
