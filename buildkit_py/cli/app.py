@@ -18,6 +18,24 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 LONG_HELP_ONLY = {"help_option_names": ["--help"], "max_content_width": 110}
 
 
+NOT_HERE = frozenset(
+    (
+        *("--annotation", "--blkio-weight-device", "--checkpoint", "--checkpoint-dir", "--cpu-count"),
+        *(
+            "--cpu-percent",
+            "--cpu-rt-period",
+            "--cpu-rt-runtime",
+            "--device-cgroup-rule",
+            "--device-read-bps",
+        ),
+        *("--device-read-iops", "--device-write-bps", "--device-write-iops", "--gpus", "--io-maxbandwidth"),
+        *("--io-maxiops", "--kernel-memory", "--link", "--link-local-ip", "--memory-swappiness"),
+        *("--oom-kill-disable", "--storage-opt", "--use-api-socket", "--volume-driver"),
+    )
+)
+"""Options of docker's for containers that we don't have: no misspelt ones of ours."""
+
+
 class _Option(click.Option):
     """Shows a flag without the hidden name that turns it off."""
 
@@ -125,11 +143,22 @@ def parse(argv: list[str]) -> tuple[Command, Args] | None:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help())
         return None
+    except click.NoSuchOption as error:
+        if error.option_name in NOT_HERE:
+            raise UsageError(
+                f"docker's option {error.option_name} is not there",
+                hint="docs/containers.md says what is different",
+            ) from error
+        raise _usage(error, argv) from error
     except click.UsageError as error:
-        found = table.find(argv)
-        where = f"pybuild {found[0]}" if found else "pybuild"
-        raise UsageError(_sentence(error.format_message()), hint=f"see '{where} --help'") from error
+        raise _usage(error, argv) from error
     return result if isinstance(result, tuple) else None
+
+
+def _usage(error: click.UsageError, argv: list[str]) -> UsageError:
+    found = table.find(argv)
+    where = f"pybuild {found[0]}" if found else "pybuild"
+    return UsageError(_sentence(error.format_message()), hint=f"see '{where} --help'")
 
 
 def complete(instruction: str) -> int:

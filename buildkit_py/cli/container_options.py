@@ -36,7 +36,8 @@ def translate(args: Args) -> RunRequest:
         mounts=mounts.translate(args),
         workdir=values.directory(args.text("workdir"), "--workdir"),
         user=args.text("user"),
-        name=args.text("name"),
+        # As inspect shows it, and docker takes it.
+        name=args.text("name").removeprefix("/"),
         platform=args.text("platform"),
         interactive=args.flag("interactive"),
         terminal=args.flag("tty"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from buildkit_py.cli import details, sizes
 from buildkit_py.cli.command import Args, Argument, Command, flag, option
 from buildkit_py.cli.images import familiar
-from buildkit_py.errors import NotFoundError
+from buildkit_py.errors import NotFoundError, UsageError
 from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,7 +47,11 @@ def _measured(engine: Engine, document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _image(engine: Engine, name: str) -> dict[str, Any] | None:
-    if engine.images.match(name, "") is None:
+    try:
+        if engine.images.match(name, "") is None:
+            return None
+    except UsageError:
+        # No image can be called that.
         return None
     image = engine.images.find(name)
     return document(engine.images, image._replace(size=engine.size_of(image)))

@@ -11,8 +11,8 @@ _SMALLEST = 6 << 20
 """Docker's least memory: less doesn't hold a process."""
 
 
-def translate(args: Args) -> Limits:
-    """Raises UsageError for values of a wrong form."""
+def translate(args: Args, *, added: bool = False) -> Limits:
+    """Raises UsageError for values of a wrong form. ``added``: to limits that there are already."""
     memory = values.size(args.text("memory"), "--memory")
     if 0 < memory < _SMALLEST:
         raise UsageError("--memory: the least is 6m")
@@ -22,7 +22,7 @@ def translate(args: Args) -> Limits:
     return Limits(
         shm_size=values.size(args.text("shm_size"), "--shm-size"),
         memory=memory,
-        memory_swap=_swap(args.text("memory_swap"), memory),
+        memory_swap=_swap(args.text("memory_swap"), memory, added=added),
         memory_reservation=reservation,
         cpus=_processors(args),
         cpu_shares=_number(args.text("cpu_shares"), "--cpu-shares", 2, 262144),
@@ -35,9 +35,9 @@ def translate(args: Args) -> Limits:
     )
 
 
-def _swap(text: str, memory: int) -> int:
+def _swap(text: str, memory: int, *, added: bool) -> int:
     both = -1 if text == "-1" else values.size(text, "--memory-swap")
-    if both > 0 and not memory:
+    if both > 0 and not memory and not added:
         raise UsageError("--memory-swap needs --memory", hint="it is memory and swap together")
     if 0 < both < memory:
         raise UsageError("--memory-swap is memory and swap together: it can't be less than --memory")

@@ -12,7 +12,7 @@ def run(args: Args) -> int:
     engine = Engine()
     try:
         container = engine.containers.get(args.text("container"))
-        renamed = engine.containers.rename(container, args.text("name"))
+        renamed = engine.containers.rename(container, args.text("name").removeprefix("/"))
         networks.renamed(engine, renamed)
         events.write(renamed.path, "rename", renamed.config(), oldName="/" + container.name)
     finally:

@@ -31,6 +31,9 @@ def run(args: Args) -> int:
     def created(id: str) -> None:
         ids.append(id)
         id_file.write(id)
+        if attach == ("stdin",):
+            # Else nobody would learn whose log it is.
+            print(id, flush=True)
 
     from buildkit_py.cli.session import Session
 

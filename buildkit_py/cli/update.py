@@ -22,7 +22,8 @@ def run(args: Args) -> int:
     restart = args.text("restart")
     if restart:
         parse(restart)
-    wanted = limits.translate(Args({**{o.name: _nothing(o.is_flag) for o in limits.OPTIONS}, **args.values}))
+    given = Args({**{o.name: _nothing(o.is_flag) for o in limits.OPTIONS}, **args.values})
+    wanted = limits.translate(given, added=True)
     if not restart and wanted == type(wanted)():
         raise UsageError("nothing is to be changed", hint="name a limit, or --restart")
 

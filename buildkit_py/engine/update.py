@@ -28,9 +28,14 @@ def update(engine: Engine, container: Container, limits: Limits, restart: str) -
     default = Limits()._asdict()
     changed = {k: v for k, v in limits._asdict().items() if v != default[k] and k not in _KEPT}
     request = request._replace(limits=request.limits._replace(**changed), restart=restart or request.restart)
-    if (memory := request.limits.memory) and 0 < request.limits.memory_swap < memory:
+    memory, both = request.limits.memory, request.limits.memory_swap
+    if both > 0 and not memory:
+        raise UsageError("--memory-swap needs --memory", hint="it is memory and swap together")
+    if 0 < both < memory:
         raise PybuildError("--memory is above --memory-swap, which is memory and swap together")
-    late = _apply(container, limits._replace(memory_swap=request.limits.memory_swap)) if changed else ""
+    if limits.memory_swap:
+        limits = limits._replace(memory=memory)
+    late = _apply(container, limits._replace(memory_swap=both)) if changed else ""
     configs.write(container.path, config._replace(request=request))
     events.write(container.path, "update", config)
     return late

@@ -211,6 +211,8 @@ class ContainerStore:
         return found
 
     def find(self, name: str) -> Container | None:
+        # As inspect shows it, and docker takes it.
+        name = name.removeprefix("/")
         containers = self.list()
         exact = [c for c in containers if name in (c.name, c.id)]
         found = exact or [c for c in containers if len(name) >= 1 and c.id.startswith(name)]

@@ -180,6 +180,7 @@ REFUSED = {
     "--label-file /no/such/file": "can't read /no/such/file",
     "--isolation hyperv": "isolation",
     "--mount source=v,target=/x,volume-driver=nfs": "no such volume-driver",
+    "--gpus all": "docker's option --gpus is not there",
 }
 
 
@@ -332,3 +333,28 @@ def test_history_of_an_image(two: Pybuild) -> None:
     assert two("history", "-q", "busybox").stdout.splitlines()[0] == lines[0][7:19]
     sizes = two("history", "--human=false", "--format", "{{.Size}}", "busybox").stdout.split()
     assert sum(map(int, sizes)) > 1 << 19
+
+
+def test_names_may_begin_with_a_slash(two: Pybuild) -> None:
+    """As `inspect` shows them; docker's reference has ``docker rm /redis``."""
+    assert two("inspect", "-f", "{{.Name}}", "/one").stdout == "/one\n"
+    two("rename", "/three", "/four")
+    assert two("ps", "-a", "--format", "{{.Names}}").stdout.split() == ["four", "one"]
+    assert two("rm", "/four").stdout == "/four\n"
+    for name in ("/missing", ""):
+        assert "no such container" in two("inspect", name, status=1).stderr
+
+
+def test_a_command_with_stdin_alone_tells_its_id(me: Pybuild) -> None:
+    id = me("run", "-i", "-a", "stdin", "busybox", "cat", "-", input="test\n").stdout.strip()
+    assert me("logs", id).stdout == "test\n"
+    me("rm", id)
+
+
+def test_updated_swap_is_beside_the_memory_that_there_is(me: Pybuild) -> None:
+    me("create", "--name", "some", "-m", "64m", "busybox")
+    me("update", "--memory-swap", "-1", "some")
+    assert me("inspect", "-f", "{{.HostConfig.MemorySwap}}", "some").stdout == "-1\n"
+    me("create", "--name", "none", "busybox")
+    assert "needs --memory" in me("update", "--memory-swap", "1g", "none", status=None).stderr
+    me("rm", "some", "none")
