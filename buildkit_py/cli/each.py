@@ -36,6 +36,26 @@ def each(
     return status
 
 
+def together(engine: Engine, names: Sequence[str], begin: Callable[[Container], Callable[[], object]]) -> int:
+    """As each(), but all are begun before the first one's end is waited for (by what ``begin`` returns)."""
+    status = 0
+    begun = []
+    for name in names:
+        try:
+            begun.append((name, begin(engine.containers.get(name))))
+        except PybuildError as error:
+            report.show(error)
+            status = 1
+    for name, end in begun:
+        try:
+            end()
+            print(name, flush=True)
+        except PybuildError as error:
+            report.show(error)
+            status = 1
+    return status
+
+
 def with_engine(names: Sequence[str], act: Callable[[Engine, Container], str | None]) -> int:
     from buildkit_py.engine import Engine
 

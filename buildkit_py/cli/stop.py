@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from buildkit_py.cli import values
 from buildkit_py.cli.command import Args, Argument, Command, option
-from buildkit_py.cli.each import with_engine
+from buildkit_py.cli.each import together
 
 TIME = option("-t", "--timeout", "--time", metavar="SECONDS", help="When to kill it (default 10, -1: never)")
 SIGNAL = option("-s", "--signal", metavar="SIGNAL", help="The signal to send first")
@@ -19,10 +19,14 @@ def means(args: Args) -> tuple[int | None, float | None]:
 
 
 def run(args: Args) -> int:
-    from buildkit_py.engine import containers
+    from buildkit_py.engine import Engine, containers
 
     signum, timeout = means(args)
-    return with_engine(args.texts("containers"), lambda _, c: containers.stop(c, signum, timeout))
+    engine = Engine()
+    try:
+        return together(engine, args.texts("containers"), lambda c: containers.stop(c, signum, timeout))
+    finally:
+        engine.close()
 
 
 COMMAND = Command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from buildkit_py.engine.client import Client
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     import _socket
 
     from buildkit_py.engine import Engine
+
+
+_ATTEMPTS = 10
+"""So often others may start a container that is removed by force."""
 
 
 def run(engine: Engine, request: RunRequest, emit: Emit, client: Client) -> int | None:
@@ -211,17 +215,29 @@ def wait(container: Container) -> int:
     return _until_end(container, {"op": "wait"})
 
 
-def stop(container: Container, signum: int | None = None, timeout: float | None = None) -> None:
-    """Returns when it has ended. One that doesn't run is left alone."""
-    _until_end(container, {"op": "stop", "signal": signum, "timeout": timeout})
+def stop(container: Container, signum: int | None = None, timeout: float | None = None) -> Callable[[], int]:
+    """Have it stop, and return what waits for its end. One that doesn't run is left alone."""
+    conn = _asked(container, {"op": "stop", "signal": signum, "timeout": timeout})
+    return lambda: _end(container, conn)
 
 
 def _until_end(container: Container, message: control.Message) -> int:
+    return _end(container, _asked(container, message))
+
+
+def _asked(container: Container, message: control.Message) -> _socket.socket | None:
     conn = control.connect(container.path)
+    if conn is not None:
+        # One that has just ended is told no more.
+        with suppress(BrokenPipeError):
+            control.send(conn, message)
+    return conn
+
+
+def _end(container: Container, conn: _socket.socket | None) -> int:
     if conn is None:
         return container.state().exit_code
     try:
-        control.send(conn, message)
         while True:
             answer, _ = control.receive(conn)
             if answer is None:
@@ -229,8 +245,6 @@ def _until_end(container: Container, message: control.Message) -> int:
             if "exit" in control.checked(answer):
                 status: int = answer["exit"]
                 return status
-    except BrokenPipeError:
-        return container.state().exit_code
     finally:
         conn.close()
 
@@ -300,19 +314,25 @@ def settle(engine: Engine, container: Container) -> None:
 
 def remove(engine: Engine, container: Container, *, force: bool = False, volumes: bool = False) -> None:
     """Raises PybuildError where it runs and is not forced, NotFoundError where it is gone."""
-    if force and container.alive():
-        _until_end(container, {"op": "stop", "signal": int(signal.SIGKILL), "timeout": 0})
-    engine.enter()
-    try:
-        config = container.config()
-        settle(engine, container)
-        engine.containers.remove(container)
-    except NotFoundError:
-        if not force:
-            raise
-        # It was one of --rm, and went by itself.
-        engine.containers.forget(container)
-        return
+    for attempt in range(_ATTEMPTS):
+        if force and container.alive():
+            _until_end(container, {"op": "stop", "signal": int(signal.SIGKILL), "timeout": 0})
+        engine.enter()
+        try:
+            config = container.config()
+            settle(engine, container)
+            engine.containers.remove(container)
+            break
+        except NotFoundError:
+            if not force:
+                raise
+            # It was one of --rm, and went by itself.
+            engine.containers.forget(container)
+            return
+        except RunningError:
+            # Somebody else started it in between.
+            if not force or attempt == _ATTEMPTS - 1:
+                raise
     Resources(engine.root).removed(config)
     events.write(container.path, "destroy", config)
     if volumes or config.request.remove:

@@ -235,3 +235,14 @@ def test_output_that_nobody_takes_ends_the_container(me: Pybuild) -> None:
     with open("/dev/full", "w") as full:
         assert "No space left" in me("run", "--rm", "busybox", "yes", stdout=full, status=125).stderr
     assert me("ps", "-aq").stdout == ""
+
+
+def test_all_are_told_to_stop_before_one_is_waited_for(pybuild: Pybuild) -> None:
+    """Else ten that don't listen would take ten times the patience for one."""
+    for flags, name in (((), "one"), (("--rm",), "two")):
+        pybuild("run", "-d", *flags, "--name", name, "busybox", "sleep", "1000")
+    stopped = pybuild("stop", "-t", "1", "one", "none", "two", status=1)
+    assert (stopped.stdout, "no such container: none" in stopped.stderr) == ("one\ntwo\n", True)
+    now = ("events", "--since", "1h", "--until", "0s", "-f", "event=kill", "-f", "event=die")
+    assert pybuild(*now, "--format", "{{.Action}}").stdout.split()[:3] == ["kill", "kill", "kill"]
+    pybuild("rm", "one")
