@@ -263,6 +263,7 @@ class Locals:
             from buildkit_py.cache.statcache import StatCache
 
             statcache = StatCache.of_directory(self._root, path)
+        ignore += self._store_in(path)
         if not ignore:
             return LocalContext(open_context(path), statcache)
         from buildkit_py.frontends.dockerfile.dockerignore import Matcher
@@ -270,3 +271,12 @@ class Locals:
         matcher = Matcher(ignore)
         tree = open_context(path, exclude=matcher.excluded, may_descend=matcher.may_descend)
         return LocalContext(tree, statcache)
+
+    def _store_in(self, path: str) -> tuple[str, ...]:
+        """The rule that keeps the store out of a context in which it lies: every build changes it."""
+        below = os.path.relpath(os.path.realpath(self._root), os.path.realpath(path))
+        if below.split("/")[0] in (".", ".."):
+            return ()
+        from buildkit_py.worker.pattern import escaped
+
+        return (escaped(below),)

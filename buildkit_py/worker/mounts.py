@@ -81,12 +81,12 @@ def _bind(ctx: BuildContext, mount: Mount, results: Sequence[Result], stack: Exi
 def _without(
     ctx: BuildContext, mount: Mount, tree: DirTree, entry: Entry, hidden: list[str], stack: ExitStack
 ) -> SandboxMount:
-    """The directory without what .dockerignore keeps out: under a layer of whiteouts; where overlay can't
-    be mounted, a copy."""
+    """The directory without what .dockerignore keeps out: under a layer of whiteouts; a copy where overlay
+    can't be mounted, or the store lies in the directory (layers must not hold one another)."""
     from buildkit_py.source.temporary import TemporaryDirectory
 
     place = stack.enter_context(TemporaryDirectory(ctx.root)).path
-    if not ctx.overlay:
+    if not ctx.overlay or f"{os.path.realpath(place)}/".startswith(f"{os.path.realpath(entry.host)}/"):
         from buildkit_py.snapshot.merge import materialise
 
         materialise(tree, place)

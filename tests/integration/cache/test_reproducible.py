@@ -70,3 +70,22 @@ def test_with_an_epoch_everything_is_the_same(people: list[Pybuild]) -> None:
 def test_without_run_no_epoch_is_needed(people: list[Pybuild]) -> None:
     found = {built(p, PLAIN, "type=oci", zone=ZONES[n % 2]) for n, p in enumerate(people)}
     assert len(found) == 1, {digest for digest, _ in found}
+
+
+def test_a_store_in_the_context_is_no_part_of_it(pybuild: Pybuild) -> None:
+    """Each build changes it: nothing that takes the context would ever be cached."""
+    place = pybuild.context(
+        {"Dockerfile": "FROM busybox\nCOPY . /c\nRUN --mount=target=/m ls -A /m /c > /list\n", "a": "A"}
+    )
+    env = {"PYBUILD_ROOT": str(place / ".store[1]")}
+    pybuild("build", "-q", "-o", pybuild.out / "files", place, env=env)
+    assert (pybuild.out / "files/list").read_text().split() == [
+        "/c:",
+        "Dockerfile",
+        "a",
+        "/m:",
+        "Dockerfile",
+        "a",
+    ]
+    again = pybuild("build", "--progress=plain", place, env=env)
+    assert again.stderr.count("CACHED") == 3
