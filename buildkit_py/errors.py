@@ -19,6 +19,8 @@ prints nor exits; buildkit_py.cli.report renders them.
 
 from __future__ import annotations
 
+from buildkit_py.typed import Any
+
 
 class PybuildError(Exception):
     """What went wrong (``message``), and what to do about it (``hint``, may be empty).
@@ -27,6 +29,8 @@ class PybuildError(Exception):
     """
 
     exit_status = 1
+    warnings: tuple[Any, ...] = ()
+    """BuildWarning: what the checks of a build found that failed later. They may tell why."""
 
     def __init__(self, message: str, *, hint: str = "", word: str = "") -> None:
         super().__init__(message)

@@ -7,13 +7,16 @@ import sys
 
 from buildkit_py.cli import limits, values
 from buildkit_py.cli.command import Args, Argument, Command, Option, flag, option
-from buildkit_py.errors import UsageError
+from buildkit_py.errors import PybuildError, UsageError
 from buildkit_py.request import AttestSpec, BuildRequest, BuildResult, CacheSpec, Output, SecretSpec, SshSpec
 from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from buildkit_py.errors import StepError
     from buildkit_py.progress.display import Display
+    from buildkit_py.request import BuildWarning
 
 PROGRESS = ("auto", "plain", "tty", "rawjson", "quiet")
 CALLS = ("build", "check", "outline", "targets")
@@ -254,6 +257,11 @@ def run(args: Args) -> int:
             result = session.engine.build(
                 request, session.display, lambda error: _enter(session.display, error)
             )
+        except PybuildError as e:
+            if e.warnings and not quiet:
+                session.display.close()
+                _warn(e.warnings, checking=False)
+            raise
         finally:
             if args.flag("explain") and session.engine.last_build:
                 session.display.close()
@@ -268,12 +276,16 @@ def run(args: Args) -> int:
         print(result.image_id)
     checking = request.call == "check"
     if (checking and not result.text) or (result.warnings and not checking and not quiet):
-        from buildkit_py.cli import report
-
-        report.warnings(result.warnings, checking=checking)
+        _warn(result.warnings, checking=checking)
     if result.error is not None and not result.text:
         raise result.error
     return 1 if checking and (result.warnings or result.error) else 0
+
+
+def _warn(found: Sequence[BuildWarning], *, checking: bool) -> None:
+    from buildkit_py.cli import report
+
+    report.warnings(found, checking=checking)
 
 
 def _enter(display: Display, error: StepError) -> None:

@@ -238,6 +238,7 @@ class Build:
             # It knows only the numbers of the Dockerfile's lines.
             if not e.lines and e.start:
                 e.lines = self.files.lines()
+            e.warnings = self.warnings()
             if isinstance(e, StepError) and self.context.failed is not None:
                 from buildkit_py.engine.shell import enter
 
