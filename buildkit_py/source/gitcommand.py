@@ -11,11 +11,11 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from buildkit_py.errors import PybuildError
 from buildkit_py.linux.userns import find
-from buildkit_py.llb.address import shown
+from buildkit_py.llb.address import public, shown
 from buildkit_py.tuples import NamedTuple
 from buildkit_py.typed import TYPE_CHECKING
 
@@ -53,6 +53,11 @@ _SETTINGS = (
     "submodule.recurse=false",
 )
 _MAX_TEXT = 4000
+_HELPER = (
+    '!f() { [ "$1" != get ] || printf "username=%s\\npassword=%s\\n" '
+    '"$PYBUILD_GIT_USER" "$PYBUILD_GIT_PASSWORD"; }; f'
+)
+"""See gitcredentials(7)."""
 _MAX_REDIRECTS = 10
 _FIRST_REQUEST = "/info/refs?service=git-upload-pack"
 
@@ -118,7 +123,8 @@ class GitCommand:
     ) -> subprocess.CompletedProcess[bytes]:
         import subprocess
 
-        moved = self._moved.get(url, url)
+        # Others see a command line: a login goes by the environment.
+        moved = public(self._moved.get(url, url))
         return subprocess.run(
             [program, *(moved if word == url else word for word in words)],
             input=input,
@@ -175,6 +181,11 @@ class GitCommand:
             settings.append((f"http.{place}.extraHeader", f"Authorization: {header}"))
             # git sends the header along to wherever it is redirected.
             settings.append((f"http.{place}.followRedirects", "false"))
+        login = _login(url)
+        if login:
+            place, user, password = login
+            settings.append((f"credential.{place}.helper", _HELPER))
+            env |= {"PYBUILD_GIT_USER": user, "PYBUILD_GIT_PASSWORD": password}
         if "SSL_CERT_FILE" in env:
             env.setdefault("GIT_SSL_CAINFO", env["SSL_CERT_FILE"])
         env |= {
@@ -232,6 +243,17 @@ def _ssh(known_hosts: str, own: bool) -> str:
     if not own:
         options += ["IdentityFile=none"]
     return shlex.join(["ssh", *(() if own else ("-F", "none")), *(w for o in options for w in ("-o", o))])
+
+
+def _login(url: str) -> tuple[str, str, str] | None:
+    """(server, user, password) of an http URL that holds a login."""
+    split = urlsplit(url)
+    login, at, server = split.netloc.rpartition("@")
+    if not at or split.scheme not in ("http", "https"):
+        return None
+    user, _, password = (unquote(part) for part in login.partition(":"))
+    # A line's end would be one of git's protocol with its helper.
+    return (f"{split.scheme}://{server}", user, password) if (user + password).isprintable() else None
 
 
 def _one_line(text: str) -> str:

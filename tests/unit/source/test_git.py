@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -295,6 +296,27 @@ def test_token(served: Web, repository: Repository, tmp_path: Path) -> None:
     general = Access(secret=lambda name: "hush" if name == "GIT_AUTH_TOKEN" else "")
     with pytest.raises(PybuildError):
         Repositories(str(tmp_path / "t"), general).resolve(op)
+
+
+def test_a_login_in_a_url_is_on_no_command_line(
+    served: Web, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.token = "hu:s%h"
+    commit = repository.commit({"f": "1"})
+    seen: list[str] = []
+    run = subprocess.run
+
+    def watched(words: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        seen.extend(words)
+        return run(words, **options)
+
+    monkeypatch.setattr(subprocess, "run", watched)
+    op = GitSource(_url(served).replace("http://", "http://x-access-token:hu%3As%25h@"))
+    git = Repositories(str(tmp_path / "s"))
+    assert git.resolve(op) == commit
+    git.fetch(op, commit)
+    assert _url(served) in seen
+    assert not [word for word in seen if "hu" in word]
 
 
 def test_read(served: Web, repository: Repository, check_out: Checkout) -> None:
