@@ -33,6 +33,7 @@ _OLD = {
     "prctl": (157, 167),
     "seccomp": (317, 277),
     "sethostname": (170, 161),
+    "keyctl": (250, 219),
     "setdomainname": (171, 162),
     "process_vm_readv": (310, 270),
     "name_to_handle_at": (303, 264),
@@ -293,6 +294,12 @@ def seccomp_filter(program: bytes, flags: int = 0) -> int:
     if result < 0:
         fail("seccomp", "")
     return result
+
+
+def join_session_keyring() -> None:
+    """Have a new session keyring, which nobody else has (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING)."""
+    if _syscall(_NUMBERS["keyctl"], 1, None) < 0:
+        fail("keyctl", "session keyring")
 
 
 def sethostname(name: str) -> None:

@@ -188,6 +188,7 @@ def become(
     spec: SandboxSpec, settings: Settings, program: bytes, link: _socket.socket | None, mounts: int
 ) -> None:
     """Take on the command's user, capabilities and filter. ``mounts``: the sandbox's mount namespace."""
+    process.leave_keys(spec)
     if settings.mode == "single":
         process.become_emulated(spec, program, link, mounts)
     else:

@@ -7,6 +7,7 @@ has no command for it, and checks outside that nothing came of it.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import pty
 import re
@@ -445,6 +446,23 @@ def test_ways_into_the_kernel(jail: Pybuild) -> None:
         jail, "reboot(0xfee1dead, 672274793, 0x89ABCDEF, 0)", "settimeofday(0, 0)", "clock_settime(0, 0)"
     )
     all_denied(found)
+
+
+@pytest.mark.parametrize("words", [("--security-opt=seccomp=unconfined",), ("--privileged",)])
+def test_the_callers_keys(jail: Pybuild, words: tuple[str, ...]) -> None:
+    """Where the filter lets a container ask for keys, the session keyring is its own."""
+    libc = ctypes.CDLL(None)
+
+    def have_a_key() -> None:
+        libc.syscall(NUMBERS["keyctl"], 1, None)
+        assert libc.syscall(NUMBERS["add_key"], b"user", b"pybuild-test", b"secret", 6, -3) > 0
+
+    script = f"""
+        my ($kind, $name) = ("user", "pybuild-test");
+        print syscall({NUMBERS["keyctl"]}, 10, -3, $kind, $name, 0) > 0 ? 'found' : $!+0;
+    """
+    done = jail("run", "--rm", "-q", *words, IMAGE, "perl", "-e", script, preexec_fn=have_a_key)
+    assert done.stdout == str(errno.ENOKEY)
 
 
 def test_calls_by_other_numbers(jail: Pybuild) -> None:
