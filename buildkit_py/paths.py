@@ -10,15 +10,29 @@ import os
 
 
 def _xdg(variable: str, default: str) -> str:
+    """ "" where there is neither it nor a home: ``~`` stays as it is then, and would be a directory here."""
     value = os.environ.get(variable, "")
-    return value if value.startswith("/") else os.path.expanduser(default)
+    found = value if value.startswith("/") else os.path.expanduser(default)
+    return found if found.startswith("/") else ""
 
 
 def data_root() -> str:
-    """The store: ``$PYBUILD_ROOT``, else ``$XDG_DATA_HOME/pybuild``."""
-    return os.environ.get("PYBUILD_ROOT") or os.path.join(_xdg("XDG_DATA_HOME", "~/.local/share"), "pybuild")
+    """The store: ``$PYBUILD_ROOT``, else ``$XDG_DATA_HOME/pybuild``. Raises UsageError where nobody says."""
+    given = os.environ.get("PYBUILD_ROOT")
+    if given:
+        return given
+    home = _xdg("XDG_DATA_HOME", "~/.local/share")
+    if not home:
+        from buildkit_py.errors import UsageError
+
+        raise UsageError(
+            "there is no place for the store: HOME is no absolute path, and the user has no home directory",
+            hint="set PYBUILD_ROOT to a directory of yours",
+        )
+    return os.path.join(home, "pybuild")
 
 
 def config_dirs() -> tuple[str, ...]:
     """Where settings are looked for, first wins: the user's directory, then the system's."""
-    return (os.path.join(_xdg("XDG_CONFIG_HOME", "~/.config"), "pybuild"), "/etc/pybuild")
+    own = _xdg("XDG_CONFIG_HOME", "~/.config")
+    return (*((os.path.join(own, "pybuild"),) if own else ()), "/etc/pybuild")
