@@ -114,10 +114,12 @@ class LayoutWriter:
         return digest
 
     def _note_for_docker(self, image: Image, names: Sequence[str], blobs: Sequence[LayerBlob]) -> None:
-        self._docker_images.append(
-            {
-                "Config": f"blobs/sha256/{image.id[7:]}",
-                "RepoTags": [reference.parse(name).familiar for name in names] or None,
-                "Layers": [f"blobs/sha256/{blob.digest[7:]}" for blob in blobs],
-            }
-        )
+        """One entry an image, whatever its names: readers choose among entries."""
+        config, layers = f"blobs/sha256/{image.id[7:]}", [f"blobs/sha256/{blob.digest[7:]}" for blob in blobs]
+        tags = [reference.parse(name).familiar for name in names]
+        for known in self._docker_images:
+            if (known["Config"], known["Layers"]) == (config, layers):
+                tags = list(dict.fromkeys([*(known["RepoTags"] or ()), *tags]))
+                known["RepoTags"] = tags or None
+                return
+        self._docker_images.append({"Config": config, "RepoTags": tags or None, "Layers": layers})

@@ -170,6 +170,9 @@ def test_all_tags_of_a_repository(pybuild: Pybuild, bases: Registry) -> None:
     index, _ = layout(archive)
     saved = [m["annotations"]["org.opencontainers.image.ref.name"] for m in index["manifests"]]
     assert saved == ["1", "2", "latest"]
+    with tarfile.open(archive) as tar:
+        (entry,) = json.load(tar.extractfile("manifest.json"))  # type: ignore[arg-type]
+    assert entry["RepoTags"] == tags
     pybuild("rmi", *tags)
     assert pybuild("pull", "-q", "--all-tags", name).stdout.split() == tags
     assert sorted(pybuild("images", "--format", "{{.Tag}}", name).stdout.split()) == saved
