@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 
 from buildkit_py.digest import Digest
+from buildkit_py.errors import PybuildError
 from buildkit_py.exporter.attestations import Predicate, purl
 from buildkit_py.image import reference
 from buildkit_py.llb.address import public
@@ -20,6 +21,7 @@ from buildkit_py.llb.ops import Exec, File, GitSource, HttpSource, ImageSource, 
 from buildkit_py.llb.secrecy import shown_value
 from buildkit_py.oci import platform
 from buildkit_py.request import AttestSpec
+from buildkit_py.source.gitcommand import Access, GitCommand
 from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +33,11 @@ _TYPE = "https://slsa.dev/provenance/"
 _BUILD_TYPE = "https://mobyproject.org/buildkit@v1"
 _BUILD_TYPE_1 = "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md"
 _HIDDEN = "*****"
+_VCS = {
+    "revision": ("rev-parse", "--verify", "HEAD"),
+    "source": ("config", "--get", "remote.origin.url"),
+}
+"""How git is asked for it."""
 
 
 def provenance(build: Build, target: BuildTarget, spec: AttestSpec) -> Predicate:
@@ -169,8 +176,10 @@ class _Facts:
         return {"llbDefinition": steps, "digestMapping": {str(d): name for d, name in names.items()}}
 
     def _metadata(self) -> dict[str, Any]:
+        vcs = self._revision()
+        metadata: dict[str, Any] = {"vcs": vcs} if vcs else {}
         if not self._full:
-            return {}
+            return metadata
         locations = {
             f"step{number}": {"locations": [{"ranges": [_range(node)]}]}
             for number, node in enumerate(self._nodes)
@@ -178,7 +187,21 @@ class _Facts:
         }
         text = b64encode(self._build.files.dockerfile).decode()
         info = {"filename": self._build.files.shown, "language": "Dockerfile", "data": text}
-        return {"source": {"infos": [info], "locations": locations}}
+        return {**metadata, "source": {"infos": [info], "locations": locations}}
+
+    def _revision(self) -> dict[str, str]:
+        """What the context was checked out of, where it is a directory of a git repository."""
+        main = self._build.files.main
+        if not main.directory or main.unpacked:
+            return {}
+        git = GitCommand(Access(), "/dev/null")
+        found = {}
+        for name, words in _VCS.items():
+            try:
+                found[name] = public(git.run(main.directory, *words, cwd=main.directory).strip())
+            except PybuildError:
+                continue
+        return found if "revision" in found else {}
 
 
 def _op(node: Node) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -250,3 +252,24 @@ def test_dockerfile_elsewhere(me: Pybuild) -> None:
     me("build", "-f", other / "D", "-o", me.out / "1", context)
     (context / "Dockerfile").symlink_to(other / "D")
     assert ".dockerignore" in me("build", "-o", me.out / "2", context, status=1).stderr
+
+
+def test_provenance_of_a_checkout(me: Pybuild, web: Web, repository: Repository) -> None:
+    """A directory tells its revision; a repository as context is what began the build."""
+    head = repository.commit({"Dockerfile": "FROM scratch\nCOPY . /\n"})
+    place = me.out / "checkout"
+    shutil.copytree(repository.path, place)
+    repository.git("-C", str(place), "remote", "add", "origin", "https://u:word@example.com/a.git")
+    me.person.own(place)
+    me("build", "--provenance=true", "-o", me.out / "stated", place)
+    predicate = json.loads((me.out / "stated/provenance.json").read_text())["predicate"]
+    known = predicate["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]["vcs"]
+    assert known == {"revision": head, "source": "https://example.com/a.git"}
+    assert not predicate["metadata"]["completeness"]["materials"]
+    me("build", "--provenance=true", "-o", me.out / "remote", f"{web.url}/a.git#main")
+    predicate = json.loads((me.out / "remote/provenance.json").read_text())["predicate"]
+    source = {"uri": f"{web.url}/a.git#main", "digest": {"sha1": head}}
+    assert predicate["materials"] == [source]
+    assert predicate["invocation"]["configSource"] == {**source, "entryPoint": "Dockerfile"}
+    assert predicate["metadata"]["completeness"]["materials"]
+    assert "vcs" not in predicate["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]
