@@ -64,4 +64,5 @@ def spec_for(
         return spec
     from buildkit_py.exporter.attestations import Attested
 
-    return spec._replace(attested=Attested(spec.names or request.tags, predicates))
+    artifact = spec.flag("oci-artifact", False)
+    return spec._replace(attested=Attested(spec.names or request.tags, predicates, artifact))

@@ -24,6 +24,7 @@ from buildkit_py.tuples import NamedTuple
 from buildkit_py.typed import Any
 
 STATEMENT = "application/vnd.in-toto+json"
+ARTIFACT = "application/vnd.docker.attestation.manifest.v1+json"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v0.1"
 _UNKNOWN = {"architecture": "unknown", "os": "unknown"}
 
@@ -49,6 +50,8 @@ class Attested(NamedTuple):
     """Of the image."""
     predicates: Mapping[str, tuple[Predicate, ...]]
     """By platform."""
+    artifact: bool = False
+    """Their manifest is an OCI artifact that refers to the image's."""
 
 
 class Attestation(NamedTuple):
@@ -89,22 +92,25 @@ def attestation(
     subjects = [(purl(name, platform), entry["digest"]) for name in attested.names]
     statements = [statement(p, subjects or [("_", entry["digest"])]) for p in predicates]
     layers = [assemble.descriptor(STATEMENT, digests.of_bytes(s), len(s)) for s in statements]
-    config = assemble.config_bytes(
-        {**_UNKNOWN, "config": {}}, [DiffID(digests.of_bytes(s)) for s in statements]
-    )
-    document = {
+    document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": media.DOCKER_MANIFEST if docker else media.OCI_MANIFEST,
-        "config": assemble.descriptor(
-            media.DOCKER_CONFIG if docker else media.OCI_CONFIG, digests.of_bytes(config), len(config)
-        ),
         "layers": [
             {**layer, "annotations": {"in-toto.io/predicate-type": predicate.type}}
             for layer, predicate in zip(layers, predicates, strict=True)
         ],
     }
+    if attested.artifact:
+        config, kind = b"{}", media.OCI_EMPTY
+        subject = {name: entry[name] for name in ("mediaType", "digest", "size")}
+        document |= {"artifactType": ARTIFACT, "subject": subject}
+    else:
+        diff_ids = [DiffID(layer["digest"]) for layer in layers]
+        config = assemble.config_bytes({**_UNKNOWN, "config": {}}, diff_ids)
+        kind = media.DOCKER_CONFIG if docker else media.OCI_CONFIG
+    document["config"] = assemble.descriptor(kind, digests.of_bytes(config), len(config))
     manifest = digests.canonical(document)
-    descriptor = assemble.descriptor(document["mediaType"], digests.of_bytes(manifest), len(manifest))  # type: ignore[arg-type]
+    descriptor = assemble.descriptor(document["mediaType"], digests.of_bytes(manifest), len(manifest))
     descriptor["platform"] = dict(_UNKNOWN)  # type: ignore[typeddict-item]
     descriptor["annotations"] = {
         "vnd.docker.reference.digest": entry["digest"],

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from buildkit_py.exporter.attestations import Attested
 
 _IMAGE = frozenset(
-    {"name", "oci-mediatypes", "compression", "compression-level", "force-compression", "rewrite-timestamp"}
+    {
+        "name",
+        "oci-mediatypes",
+        "oci-artifact",
+        "compression",
+        "compression-level",
+        "force-compression",
+        "rewrite-timestamp",
+    }
 )
 _STORED = frozenset({"push-by-digest", "registry.insecure", "store", "unpack", "name-canonical"})
 _FILES = frozenset({"platform-split", "rewrite-timestamp"})
@@ -35,6 +43,7 @@ _FLAGS = frozenset(
         "push-by-digest",
         "tar",
         "oci-mediatypes",
+        "oci-artifact",
         "platform-split",
         "force-compression",
         "rewrite-timestamp",
@@ -192,11 +201,19 @@ def _check(spec: OutputSpec, text: str) -> None:
         if spec.attributes[key] not in ("true", "false", "1", "0", ""):
             raise UsageError(f"-o {text}: {key!r} is true or false")
     _check_compression(spec, text)
+    _check_artifact(spec, text)
     if spec.flag("push-by-digest", False):
         check_untagged(spec.names)
     if own and not spec.flag("oci-mediatypes", True):
         raise UsageError(
             f"-o {text}: Docker's media types know no annotations", hint="leave oci-mediatypes out"
+        )
+
+
+def _check_artifact(spec: OutputSpec, text: str) -> None:
+    if spec.flag("oci-artifact", False) and not spec.flag("oci-mediatypes", True):
+        raise UsageError(
+            f"-o {text}: Docker's media types know no artifacts", hint="leave oci-mediatypes out"
         )
 
 

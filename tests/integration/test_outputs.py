@@ -468,6 +468,15 @@ def test_attestations_in_a_registry(pybuild: Pybuild, bases: Registry, context: 
         (provenance,) = statements(document, blobs)
         assert provenance["predicateType"] == "https://slsa.dev/provenance/v1"
         assert "buildConfig" not in provenance["predicate"]["buildDefinition"]["internalParameters"]
+    artifact = f"type=registry,name={name},oci-artifact=true"
+    pybuild("build", "--provenance=true", "-o", artifact, context)
+    index = bases.manifest("tests/attested", "1")
+    image, attached = index["manifests"]
+    document = bases.manifest("tests/attested", attached["digest"])
+    assert document["artifactType"] == "application/vnd.docker.attestation.manifest.v1+json"
+    assert document["subject"] == {key: image[key] for key in ("mediaType", "digest", "size")}
+    assert document["config"]["mediaType"] == "application/vnd.oci.empty.v1+json"
+    assert bases.get(f"/v2/tests/attested/blobs/{document['config']['digest']}") == b"{}"
     pybuild("rmi", "-f", name)
     pybuild("pull", name)
 

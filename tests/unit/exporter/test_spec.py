@@ -56,6 +56,7 @@ def test_what_is_understood(text: str, output: Output) -> None:
         ("type=image,push=maybe", "true or false"),
         ("type=oci,dest=x,compression-level=10", "gzip has no compression level 10"),
         ("type=oci,dest=x,compression=zstd,compression-level=23", "zstd has no compression level 23"),
+        ("type=oci,dest=x,oci-artifact=1,oci-mediatypes=0", "know no artifacts"),
         ("type=oci,dest=x,store=false", "no field 'store'"),
         ("type=oci,dest=x,compression=lzma", "unknown compression"),
         ("type=oci,dest=x,compression=estargz", "estargz is not supported"),
