@@ -235,6 +235,8 @@ def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def run(args: Args) -> int:
+    if args.flag("debug"):
+        os.environ["PYBUILD_DEBUG"] = "1"
     if args.flag("dry_run"):
         from buildkit_py.cli import plan
 
@@ -325,6 +327,13 @@ def _write(path: str, text: str, option: str) -> None:
 
 _WITHOUT_MEANING = ("--rm", "--force-rm", "--compress", "--disable-content-trust")
 """Docker's, from when steps were containers of a daemon: here is nothing to remove, send or trust."""
+
+
+def _only_default(name: str) -> Option:
+    """Docker's, of which there is one kind here."""
+    return option(name, metavar="NAME", choices=("default",), default="default", help="default", hidden=True)
+
+
 PARAMS: tuple[Option | Argument, ...] = (
     option("--add-host", name="add_hosts", multiple=True, metavar="NAME:IP", help="Add a line to /etc/hosts"),
     option(
@@ -367,6 +376,7 @@ PARAMS: tuple[Option | Argument, ...] = (
         metavar="NAME=PATH",
         help="A further context: a directory, URL or image",
     ),
+    *(_only_default(name) for name in ("--builder", "--isolation")),
     option("--cache-from", multiple=True, metavar="SPEC", help="Take cache from here"),
     option("--cache-to", multiple=True, metavar="SPEC", help="Write cache to here"),
     option(
@@ -381,6 +391,7 @@ PARAMS: tuple[Option | Argument, ...] = (
         help="build, check, outline or targets; METHOD,format=json",
     ),
     flag("--check", help="Check the Dockerfile, build nothing"),
+    flag("-D", "--debug", help="Show where pybuild itself fails, as PYBUILD_DEBUG=1 does"),
     flag("--dry-run", help="Build nothing: say what would run, as 'pybuild plan' does"),
     flag("--explain", help="Say at the end why steps ran, as 'pybuild why' does"),
     option("-f", "--file", metavar="FILE", help="The Dockerfile (default: PATH/Dockerfile)"),

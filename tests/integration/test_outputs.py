@@ -364,6 +364,8 @@ def test_options_of_buildah_and_of_old(pybuild: Pybuild) -> None:
     pybuild("build", *words, *unset, "-o", f"type=tar,dest={archive}", here)
     with tarfile.open(archive) as tar:
         assert tar.getmember("new").mtime == 1000000000
+    pybuild("build", "-q", "-D", "--builder", "default", "--isolation=default", here)
+    assert "'mine' is not 'default'" in pybuild("build", "--builder=mine", here, status=2).stderr
     both = ("--timestamp", "1", "--build-arg", "SOURCE_DATE_EPOCH=2")
     assert "which is given, too" in pybuild("build", *both, here, status=2).stderr
     assert "not a number" in pybuild("build", "--timestamp", "today", here, status=2).stderr
