@@ -217,6 +217,11 @@ class TarReader:
                 parts.pop()
         return b"".join(found)
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the current member is a sparse file: it may be far larger than all of the archive."""
+        return self._parts is not None
+
     def copy(self, fd: int) -> None:
         """Write the current member's data to a file descriptor, of a new file where there are holes in it."""
         if self._parts is None:

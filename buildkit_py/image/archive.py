@@ -74,6 +74,7 @@ class TarArchive:
                 raise ImageError(f"the archive has more than {MAX_FILES} files; archives of images have few")
             path = _clean(member.path)
             if member.kind == kinds.REGULAR:
+                _refuse_sparse(reader, path)
                 self._files[path] = self._store(reader)
                 self._links.pop(path, None)
             elif member.kind == kinds.SYMLINK:
@@ -174,6 +175,7 @@ class TarInPlace:
             if count >= MAX_FILES:
                 raise ImageError(f"the archive has more than {MAX_FILES} files; archives of caches have few")
             if member.kind == kinds.REGULAR:
+                _refuse_sparse(reader, member.path)
                 start = os.lseek(self._fd, 0, os.SEEK_CUR) - reader.buffered
                 if start + member.size > end:
                     raise ImageError("the archive ends in the middle of a file")
@@ -319,3 +321,9 @@ def has_blob(archive: Archive, content: ContentStore, digest: str) -> bool:
 def _clean(path: str) -> str:
     """A path relative to the archive's root; ``..`` cannot lead out of it."""
     return posixpath.normpath("/" + path).lstrip("/")
+
+
+def _refuse_sparse(reader: TarReader, path: str) -> None:
+    # A few bytes could promise more zeros than the store has room for, and no tool writes blobs so.
+    if reader.is_sparse:
+        raise ImageError(f"the archive holds {path} as a sparse file: pack it again without them")

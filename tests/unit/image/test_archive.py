@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,6 +163,20 @@ def test_what_is_refused_leaves_nothing(
 def test_what_is_no_archive(content: ContentStore, data: bytes) -> None:
     with pytest.raises(ImageError):
         TarArchive(content, io.BytesIO(data))
+    assert list(content.digests()) == []
+
+
+def test_an_archive_that_promises_zeros(content: ContentStore, tmp_path: Path) -> None:
+    """10 KiB that would take 1 GiB of the store."""
+    with (tmp_path / "blob").open("wb") as file:
+        file.truncate(1 << 30)
+    path = tmp_path / "x.tar"
+    subprocess.run(["tar", "-C", tmp_path, "-cSf", path, "blob"], check=True)
+    assert path.stat().st_size < 20000
+    with pytest.raises(ImageError, match="blob as a sparse file"), path.open("rb") as opened:
+        TarArchive(content, opened)
+    with pytest.raises(ImageError, match="blob as a sparse file"):
+        archive.in_place(content, str(path))
     assert list(content.digests()) == []
 
 
