@@ -120,7 +120,7 @@ def show(event: Event, form: str) -> None:
 
 COMMAND = Command(
     "events",
-    "Show what happens to containers and volumes.",
+    "Show what happens to containers, volumes and networks.",
     (
         option(
             "-f", "--filter", name="filters", multiple=True, metavar="NAME=VALUE", help=", ".join(FILTERS)

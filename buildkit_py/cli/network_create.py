@@ -26,11 +26,12 @@ def run(args: Args) -> int:
     if args.flag("ipv4") is False or len(args.texts("subnet")) > 1:
         raise UsageError("a network has one IPv4 subnet")
     labels = values.pairs(args.texts("labels"), "--label")
-    from buildkit_py.engine import Engine
+    from buildkit_py.engine import Engine, networks
 
     engine = Engine()
     try:
-        network = engine.networks.create(
+        network = networks.create(
+            engine,
             name,
             subnet="".join(args.texts("subnet")),
             gateway=args.text("gateway"),

@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "update": ("update", "Change the limits and the restart policy of containers"),
     "commit": ("commit", "Make an image of a container"),
     "export": ("export", "Write the files of a container as a tar"),
-    "events": ("events", "Show what happens to containers and volumes"),
+    "events": ("events", "Show what happens to containers, volumes and networks"),
     "cp": ("cp", "Copy files between a container and this machine"),
     "logs": ("logs", "Show what a container wrote"),
     "images": ("images", "List images"),

@@ -23,6 +23,7 @@ from buildkit_py.network.resolv import (
     with_gateway,
 )
 from buildkit_py.request import NetworkSpec
+from buildkit_py.runtime import events
 from buildkit_py.sandbox.spec import SandboxSpec
 from buildkit_py.typed import TYPE_CHECKING, Literal
 
@@ -290,6 +291,7 @@ class Connection:
         self._state = self._state._replace(
             mode=endpoints[0].network, endpoints=endpoints, ports=ports, name=container[1]
         )
+        happened(self._directory, "connect", endpoints)
 
     def shared(self, engine: Engine, name: str) -> None:
         """The network of another container, with the names that it has there. Raises NetworkError."""
@@ -335,6 +337,10 @@ class Connection:
 
     def close(self) -> None:
         """Give ports and addresses back. Safe to call twice."""
+        if self._state.joined:
+            state = record.load(self._directory) or self._state
+            happened(self._directory, "disconnect", state.joined)
+            self._state = record.State()
         if self._forwarder is not None:
             self._forwarder.close()
             self._forwarder = None
@@ -461,6 +467,14 @@ def open_to_all() -> Pairs:
         ("net.ipv4.ip_unprivileged_port_start", "0"),
         ("net.ipv4.ping_group_range", f"0 {min(last, (1 << 31) - 1)}"),
     )
+
+
+def happened(directory: str, action: str, endpoints: Iterable[record.Endpoint]) -> None:
+    """Events: the container in ``directory`` came to networks, or left them."""
+    root, container = os.path.dirname(os.path.dirname(directory)), os.path.basename(directory)
+    for endpoint in endpoints:
+        attributes = {"container": container, "name": endpoint.network, "type": "bridge"}
+        events.put(root, "network", action, endpoint.network_id, attributes)
 
 
 def endpoint_message(network: Network, spec: NetworkSpec) -> dict[str, object]:

@@ -9,6 +9,7 @@ from buildkit_py.engine.networking import (
     bridged,
     endpoint_message,
     endpoints_of,
+    happened,
     kind_of,
     network_of,
 )
@@ -17,6 +18,7 @@ from buildkit_py.network import client, record
 from buildkit_py.network.record import Endpoint, State
 from buildkit_py.network.store import BRIDGE, Network
 from buildkit_py.request import NetworkSpec
+from buildkit_py.runtime import events
 from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def connect(engine: Engine, network: Network, name: str, spec: NetworkSpec) -> t
         )
     told = _ask(engine, "connect", container=container.id, endpoint=endpoint_message(network, spec))
     _save_told(container, state, told, network, spec)
+    happened(container.path, "connect", [Endpoint(network.name, network.id)])
     return tuple(told["warnings"])
 
 
@@ -71,6 +74,7 @@ def disconnect(engine: Engine, network: Network, name: str) -> None:
     if container.alive():
         told = _ask(engine, "disconnect", container=container.id, network=network.id)
         _save_told(container, state, told, network, NetworkSpec(""))
+        happened(container.path, "disconnect", [Endpoint(network.name, network.id)])
     else:
         _save(container, state, tuple(e for e in state.joined if e.network_id != network.id))
 
@@ -143,7 +147,19 @@ def remove(engine: Engine, name: str) -> Network:
             hint=f"stop them, or `pybuild network disconnect {network.name} CONTAINER`",
         )
     engine.networks.remove(network)
+    _event(engine, "destroy", network)
     return network
+
+
+def create(engine: Engine, name: str, **options: Any) -> Network:
+    """As NetworkStore.create."""
+    network = engine.networks.create(name, **options)
+    _event(engine, "create", network)
+    return network
+
+
+def _event(engine: Engine, action: str, network: Network) -> None:
+    events.put(engine.root, "network", action, network.id, {"name": network.name, "type": "bridge"})
 
 
 def unused(engine: Engine) -> list[Network]:

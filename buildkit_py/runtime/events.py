@@ -1,4 +1,4 @@
-"""What happened to containers and volumes: a line of JSON each, appended to one file of the store.
+"""What happened to containers, volumes and networks: a line of JSON each, appended to one file of the store.
 
     {"time":1714550400123456789,"type":"container","action":"die","id":"…","attributes":{"name":"web",…}}
 

@@ -150,6 +150,21 @@ def test_listing(host: Host) -> None:
     assert "no such network" in host("run", "--rm", "--network", "n", "busybox", "true", status=125).stderr
 
 
+def test_events(host: Host) -> None:
+    host("network", "create", "one")
+    host("network", "create", "two")
+    with host.running("--network", "one", "--name", "db", "busybox", "sh", "-c", SERVE):
+        host("network", "connect", "two", "db")
+        host("network", "disconnect", "two", "db")
+    host("network", "rm", "one")
+    host("network", "prune", "-f")
+    now = ("events", "--since", "1h", "--until", "0s", "--format", "{{.Action}} {{.Actor.Attributes.name}}")
+    two = ["create two", "connect two", "disconnect two", "destroy two"]
+    assert host(*now, "-f", "network=two").stdout.splitlines() == two
+    one = ["create one", "connect one", "disconnect one", "destroy one"]
+    assert host(*now, "-f", "type=network", "-f", "network=one").stdout.splitlines() == one
+
+
 def test_options_of_networks(host: Host) -> None:
     mtu = "com.docker.network.driver.mtu"
     host("network", "create", "--attachable", "--scope=local", "-o", f"{mtu}=1234", "n")
