@@ -114,7 +114,7 @@ def test_events_tell_a_life(pybuild: Pybuild) -> None:
     pybuild("start", "-a", "web")
     pybuild("rm", "web")
     now = ("events", "--since", "1h", "--until", "0s")
-    shown = pybuild(*now, "--format", "{{.Action}}").stdout.split()
+    shown = pybuild(*now, "-f", "type=container", "--format", "{{.Action}}").stdout.split()
     assert shown == ["create", "start", "die", "start", "die", "destroy"]
     line = pybuild(
         "events", "--since", "1h", "--until", "0s", "-f", "event=destroy", "--format", "json"
