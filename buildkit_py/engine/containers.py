@@ -292,6 +292,21 @@ def _tell(conn: _socket.socket, operation: str) -> None:
 def restart(
     engine: Engine, container: Container, signum: int | None = None, timeout: float | None = None
 ) -> None:
+    from buildkit_py.engine.networking import kind_of
+    from buildkit_py.linux import locks
+
+    config = container.config()
+    if kind_of(config.request.networking.networks) == "container" and not config.request.remove:
+        # The other one may have been started since, in namespaces that this one's supervisor can't enter.
+        stop(container, signum, timeout)
+        lock = locks.open_lock(container.part("lock"))
+        try:
+            locks.wait(lock)
+        finally:
+            os.close(lock)
+        start(engine, container, Client())
+        events.write(container.path, "restart", config)
+        return
     message = {"op": "restart", "signal": signum, "timeout": timeout}
     answer = control.ask(container.path, message)
     if answer is None:

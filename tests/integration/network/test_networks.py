@@ -124,6 +124,21 @@ def test_another_containers_network(host: Host) -> None:
     assert "no such container" in host(*shared, "true", status=125).stderr
 
 
+def test_another_containers_network_after_that_was_started_anew(host: Host) -> None:
+    host("network", "create", "n")
+    look = ("exec", "b", "cat", "/sys/class/net/eth0/address")
+    try:
+        host("run", "-d", "--name", "a", "--network", "n", "busybox", "sleep", "600")
+        host("run", "-d", "--name", "b", "--network", "container:a", "busybox", "sleep", "600")
+        host("stop", "-t", "0", "a")
+        host("start", "a")
+        assert host(*look, status=None).status, "it is where a was"
+        host("restart", "-t", "0", "b")
+        assert host(*look).stdout == host("exec", "a", "cat", "/sys/class/net/eth0/address").stdout
+    finally:
+        host("rm", "-f", "a", "b")
+
+
 def test_listing(host: Host) -> None:
     host("network", "create", "--label", "team=a", "--internal", "n")
     assert host("network", "ls", "--format", "{{.Name}} {{.Driver}}").stdout.splitlines() == [
