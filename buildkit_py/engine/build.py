@@ -211,8 +211,8 @@ class Build:
             raise
         finally:
             self.files.close()
-            if self.ran and error is not None:
-                # What the failed step wrote may be all that the disk had room for.
+            if self.ran:
+                # What a failed step wrote may be all that the disk had room for; a killed build's, too.
                 with suppress(OSError):
                     self.engine.snapshots.collect_dead()
             self.record.finish(result, error)

@@ -163,6 +163,18 @@ def end_within(process: subprocess.Popen[str], seconds: float) -> None:
     process.communicate()
 
 
+def test_the_next_build_removes_what_a_killed_one_left(pybuild: Pybuild) -> None:
+    slow = pybuild.context({"Dockerfile": "FROM busybox\nRUN echo x > /x; echo begun; sleep 100\n"}, "slow")
+    with pybuild.start("build", "--progress=plain", slow) as process:
+        for line in process.stderr or ():
+            if line.endswith(" begun\n"):
+                break
+        process.kill()
+        process.communicate()
+    assert built(pybuild, busy(pybuild, 1)) == expected(1)
+    assert verified(pybuild) == []
+
+
 def test_lost_layers_are_made_again(pybuild: Pybuild) -> None:
     """As a power cut leaves them, or somebody's rm: rows that name a directory which is not there."""
     context = busy(pybuild, 1)
