@@ -118,6 +118,7 @@ class _Check:
         snapshots = self.engine.snapshots
         pulled = {diff for image in self.engine.images.images() if image.manifest for diff in image.diff_ids}
         seen: set[str] = set()
+        unknown: list[str] = []
         for usage in snapshots.usage():
             if usage.parent in self.lost:
                 self.lost.add(usage.snapshot)  # where nothing is mended, it is still there
@@ -126,11 +127,30 @@ class _Check:
             seen.add(usage.layer)
             info = snapshots.chain(usage.snapshot)[-1]
             if info.diff_id is None:
-                self.unchecked += 1
+                unknown.append(info.layer)
             elif info.diff_id in pulled:
                 self._pulled_layer(info, usage.parent)
             else:
                 self._made_layer(info, usage.parent)
+        self._unknown_layers(unknown)
+
+    def _unknown_layers(self, layers: list[str]) -> None:
+        """Of steps that no image is made of. Where others are broken, these may be, and would be built on."""
+        snapshots = self.engine.snapshots
+        if not any(f.kind in ("layer", "snapshot") for f in self.findings):
+            self.unchecked += len(layers)
+            return
+        for layer in layers:
+            stacks = snapshots.of_layer(layer)
+            if not stacks:
+                continue  # it stood on a broken one
+            self.found(
+                "layer", layer, "others are broken, and it has no digest to be checked by", "forgotten"
+            )
+            self.lost.update(stacks)
+            if self.mend:
+                for snapshot in stacks:
+                    snapshots.forget(snapshot)
 
     def _made_layer(self, info: LayerInfo, parent: SnapshotID | None) -> None:
         snapshots = self.engine.snapshots
@@ -139,6 +159,7 @@ class _Check:
             self.right += 1
         elif not self._unpacked_again(info, parent):
             self.found("layer", info.layer, f"its digest is not {info.diff_id} any more", "forgotten")
+            self.lost.update(stacks)
             if self.mend:
                 for snapshot in stacks:
                     snapshots.forget(snapshot)

@@ -164,7 +164,7 @@ def _write_snapshot(
     if made[0] != layer.diff_id:
         raise StoreError(
             f"the layer {layer.diff_id} has been changed in the store: it is now {made[0]}",
-            hint="run `pybuild prune -af` and build again",
+            hint="run `pybuild cache verify` and build again",
         )
     blob = LayerBlob(MEDIA_TYPES[method], compressed.digest, compressed.size)
     stores.images.remember_blob(layer.diff_id, blob)

@@ -323,7 +323,7 @@ class SnapshotStore:
                 if not os.path.isdir(path):
                     raise StoreError(
                         f"the layer {path} is gone from the store",
-                        hint="empty the store with `pybuild prune -af` and build again",
+                        hint="run `pybuild cache verify` and build again",
                     )
             if len(chain) > MAX_LAYERS:
                 below = (len(chain) - 1) // _SQUASH_STEP * _SQUASH_STEP

@@ -76,6 +76,20 @@ def test_a_changed_layer_goes_with_all_that_stands_on_it(store: Store) -> None:
     assert [u.snapshot for u in store.snapshots.usage()] == [base]
 
 
+def test_a_layer_without_a_digest_is_not_trusted_beside_a_changed_one(store: Store) -> None:
+    """As a power cut leaves a build: an image would be made again of what the stage has lost."""
+    image, stage = store.layer(), store.layer()
+    above = store.layer(image)
+    for name, snapshot in (("image", image), ("stage", stage), ("above", above)):
+        store.keep(snapshot, name)
+    measured(store, image)
+    assert check(store).unchecked == 2
+    for snapshot in (image, stage, above):
+        file_of(store, snapshot).write_text("")
+    assert once(store) == [("layer", "forgotten"), ("layer", "forgotten"), *[("record", "forgotten")] * 3]
+    assert list(store.index.records()) == [] and store.snapshots.usage() == []
+
+
 def test_a_layer_that_is_gone(store: Store) -> None:
     snapshot = store.layer()
     store.keep(snapshot, "RUN x")
