@@ -114,6 +114,8 @@ def emit(
     state: StageState, instruction: Instruction, actions: list[Copy], inputs: list[Digest], meta: Meta
 ) -> None:
     """Add the node. ``inputs`` are the sources' trees, which actions name from 0 on."""
+    # 0644 is 644, for the cache's key too.
+    actions = [a._replace(chmod=a.chmod.lstrip("0") or "0") if a.chmod.isdigit() else a for a in actions]
     names_ids = any(a.chown and not a.chown.replace(":", "").isdigit() for a in actions)
     # A name can only be looked up in the root file system below, so such a copy depends on it anyway.
     link = flag_bool(instruction, "link") is True and not names_ids

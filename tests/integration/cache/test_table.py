@@ -173,6 +173,7 @@ CONTEXTS = [
     context("order-of-equal-selections", HIT, nothing, "f n.txt", "./f ./n.txt"),
     context("chown", MISS, nothing, "--chown=1:1 f", "--chown=1:2 f"),
     context("chmod", MISS, nothing, "--chmod=600 f", "--chmod=644 f"),
+    context("chmod-spelled-otherwise", HIT, nothing, "--chmod=0640 f", "--chmod=640 f"),
     context("mode-under-chmod", HIT, lambda c: (c / "f").chmod(0o600), "--chmod=640 f"),
     context("mode-under-symbolic-chmod", MISS, lambda c: (c / "f").chmod(0o711), "--chmod=g+w f"),
     # .dockerignore
