@@ -82,6 +82,11 @@ class BlobWriter:
         """Another descriptor of the file, for os.pread while it grows and after it got its place."""
         return os.dup(self._fd)
 
+    def abandon(self) -> None:
+        """Remove the file though another thread may still write to it: its commit will fail."""
+        if self._path:
+            _unlink(self._path)
+
     def discard(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

@@ -19,7 +19,7 @@ from buildkit_py.image import reference
 from buildkit_py.image.assemble import config_bytes
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.result import BuildTarget, FrontendResult
-from buildkit_py.progress.events import Emit, StatusEvent, VertexEvent, WarningEvent
+from buildkit_py.progress.events import Emit, StatusEvent, VertexEvent, WarningEvent, told
 from buildkit_py.request import BuildRequest, BuildResult, BuildWarning, Networking, NetworkSpec, Output
 from buildkit_py.solver.solve import solve
 from buildkit_py.solver.types import Key, Result
@@ -46,8 +46,7 @@ class Step:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
-        text = "" if error is None else str(error) or type(error).__name__
-        self._emit(self.event._replace(completed=time.time(), error=text))
+        self._emit(self.event._replace(completed=time.time(), error=told(error)))
 
 
 class Resolver:

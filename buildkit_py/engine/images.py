@@ -11,7 +11,7 @@ from buildkit_py.errors import NotFoundError, UsageError
 from buildkit_py.image import reference
 from buildkit_py.image.store import Image
 from buildkit_py.llb.result import ResolvedImage
-from buildkit_py.progress.events import Emit, VertexEvent
+from buildkit_py.progress.events import Emit, VertexEvent, told
 from buildkit_py.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class _Step:
         return self.event.digest
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._emit(self.event._replace(completed=time.time(), error="" if error is None else str(error)))
+        self._emit(self.event._replace(completed=time.time(), error=told(error)))
 
 
 def pull(engine: Engine, ref: str, emit: Emit, platform: str) -> Image:

@@ -15,7 +15,7 @@ from buildkit_py.errors import DockerfileError, PybuildError, UsageError
 from buildkit_py.frontends.dockerfile.instructions.add import is_git, is_url, parse_git
 from buildkit_py.llb.address import shown
 from buildkit_py.llb.ops import GitSource, HttpSource
-from buildkit_py.progress.events import VertexEvent
+from buildkit_py.progress.events import VertexEvent, told
 from buildkit_py.textfile import MAX_SIZE
 from buildkit_py.typed import TYPE_CHECKING
 
@@ -225,5 +225,4 @@ class _Step:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        text = "" if error is None else str(error) or type(error).__name__
-        self._emit(self._event._replace(completed=time.time(), error=text))
+        self._emit(self._event._replace(completed=time.time(), error=told(error)))

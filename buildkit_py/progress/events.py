@@ -63,5 +63,14 @@ CANCELED = ("canceled", "cancelled", "context canceled")
 """A VertexEvent's ``error`` for a step that was stopped because of another's failure or Ctrl-C."""
 
 
+def told(error: BaseException | None) -> str:
+    """What a VertexEvent says of how its step ended: "" for well."""
+    if error is None:
+        return ""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return CANCELED[0]
+    return str(error) or type(error).__name__
+
+
 def ignore(event: Event) -> None:
     """An Emit for callers that show nothing."""

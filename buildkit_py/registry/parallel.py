@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from buildkit_py.solver.solve import LOOK_FOR_SIGNALS
 from buildkit_py.typed import TypeVar
 
 _T = TypeVar("_T")
@@ -44,11 +45,12 @@ def all_of(
             finished.release()
 
     count = min(threads, len(items))
-    for number in range(count):
-        threading.Thread(target=run, daemon=True, name=f"upload {number}").start()
     try:
+        for number in range(count):
+            threading.Thread(target=run, daemon=True, name=f"upload {number}").start()
         for _ in range(count):
-            finished.acquire()
+            while not finished.acquire(timeout=LOOK_FOR_SIGNALS):
+                pass
     except BaseException:
         stop()
         raise

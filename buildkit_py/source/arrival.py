@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from buildkit_py.content.store import ContentStore
+from buildkit_py.content.store import BlobWriter, ContentStore
 from buildkit_py.digest import Digest
 from buildkit_py.errors import PybuildError
 from buildkit_py.progress.events import Emit, StatusEvent
+from buildkit_py.solver.solve import LOOK_FOR_SIGNALS
 
 _EVENT_SECONDS = 0.1
 CHUNK = 1 << 20
@@ -37,6 +38,7 @@ class Arrival:
         self._error: BaseException | None = None
         self._cancelled = False
         self._fd = -1
+        self._writer: BlobWriter | None = None
         self._offset = 0
 
     def receive(self, chunks: Iterator[bytes], emit: Emit, vertex: str) -> None:
@@ -46,7 +48,7 @@ class Arrival:
                 return
             with self._content.writer(hashing=False) as writer:
                 with self._changed:
-                    self._fd = writer.reader()
+                    self._writer, self._fd = writer, writer.reader()
                 self._store(writer.write, chunks, emit, vertex)
                 writer.commit(self.digest)
             with self._changed:
@@ -80,7 +82,7 @@ class Arrival:
             while self._offset >= self._received and not self._done:
                 if self._error is not None:
                     raise self._error
-                self._changed.wait()
+                self._changed.wait(LOOK_FOR_SIGNALS)
             available = self._received - self._offset
         if not available:
             return b""
@@ -94,13 +96,16 @@ class Arrival:
             while not self._done:
                 if self._error is not None:
                     raise self._error
-                self._changed.wait()
+                self._changed.wait(LOOK_FOR_SIGNALS)
 
     def cancel(self) -> None:
         self._cancelled = True
 
     def close(self) -> None:
+        """After the end of the downloading thread, or instead of waiting for it any longer."""
         with self._changed:
+            if self._writer is not None and not self._done and self._error is None:
+                self._writer.abandon()
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1

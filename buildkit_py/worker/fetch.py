@@ -14,7 +14,8 @@ from buildkit_py.digest import Digest
 from buildkit_py.errors import PybuildError
 from buildkit_py.llb.graph import Node
 from buildkit_py.llb.ops import GitSource, HttpSource
-from buildkit_py.progress.events import Emit, VertexEvent
+from buildkit_py.progress.events import Emit, VertexEvent, told
+from buildkit_py.solver.solve import LOOK_FOR_SIGNALS
 from buildkit_py.typed import Any
 from buildkit_py.worker.context import BuildContext
 from buildkit_py.worker.worker import HANDLERS, placed
@@ -58,7 +59,8 @@ def _fetch_many(ctx: BuildContext, nodes: list[Node], emit: Emit) -> frozenset[D
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        while thread.is_alive():
+            thread.join(LOOK_FOR_SIGNALS)
     _wait_for_kernel(threading.active_count())
     for node in nodes:
         if node.digest in errors:
@@ -86,7 +88,7 @@ def _fetch_one(ctx: BuildContext, node: Node, emit: Emit) -> bool:
             # The solver finds the file here, and has nothing to run.
             ctx.starting(node, handler.key(ctx, node, node.op, ()), ())
     except BaseException as e:
-        emit(event._replace(completed=time.time(), error=str(e) or type(e).__name__))
+        emit(event._replace(completed=time.time(), error=told(e)))
         if not isinstance(e, PybuildError):
             raise
         if isinstance(node.op, GitSource | HttpSource):
