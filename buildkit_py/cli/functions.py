@@ -27,6 +27,9 @@ OPTIONAL: dict[str, Any] = {
 }
 """Fields that are left out of a document where there is nothing to say, and what they are then."""
 
+SPELLED = {"ID": "Id", "DNS": "Dns", "DNSOptions": "DnsOptions", "DNSSearch": "DnsSearch"}
+"""Fields that docker's structures call otherwise than its JSON does; templates may use either."""
+
 _LISTS = frozenset(
     (
         *("Binds", "VolumesFrom", "Cmd", "Entrypoint", "Env", "Ulimits", "CapAdd", "CapDrop", "Dns"),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from buildkit_py.cli import functions
-from buildkit_py.cli.functions import MAPS, MISSING, OPTIONAL, show
+from buildkit_py.cli.functions import MAPS, MISSING, OPTIONAL, SPELLED, show
 from buildkit_py.errors import UsageError
 from buildkit_py.tuples import NamedTuple
 from buildkit_py.typed import Any
@@ -379,6 +379,8 @@ def _field(value: Any, name: str, of: str) -> Any:
             return MISSING
         if name in OPTIONAL and name.lower() not in value:
             return OPTIONAL[name]
+        if (spelled := SPELLED.get(name)) in value:
+            return value[spelled]
         raise UsageError(
             f"--format: there is no field '{name}'" + (f" in '.{of}'" if of else ""),
             hint=f"there are {', '.join(sorted(value))}",

@@ -33,6 +33,7 @@ DOCUMENT = {
     [
         ("plain", "plain"),
         ("{{.Id}}", "sha256:ab"),
+        ("{{.ID}}", "sha256:ab"),
         ("{{ .Id }}\\t{{.Size}}", "sha256:ab\t12"),
         ("{{json .Config.Env}}", '["A=1","B=2"]'),
         ("{{json .Config.Labels}}", '{"b.c":"x","a":"y"}'),
