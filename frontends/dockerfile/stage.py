@@ -10,6 +10,7 @@ from buildkit_py.frontends.dockerfile import expand
 from buildkit_py.frontends.dockerfile.args import Scope
 from buildkit_py.frontends.dockerfile.ast import Instruction, Stage
 from buildkit_py.frontends.dockerfile.platform import Platform
+from buildkit_py.frontends.dockerfile.words import split_first
 from buildkit_py.llb.graph import Meta
 from buildkit_py.llb.ops import InlineSource, Op
 from buildkit_py.typed import TYPE_CHECKING, Any
@@ -182,8 +183,8 @@ class StageState:
 def title(instruction: Instruction) -> str:
     """An instruction as progress shows it: ``RUN make``; ``RUN <<EOF (echo hi...)``."""
     text = instruction.text.strip() or instruction.name
-    word, _, rest = text.partition(" ")
-    text = f"{word.upper()} {rest.strip()}".rstrip()
+    word, rest = split_first(text)
+    text = f"{word.upper()} {rest}".rstrip()
     for heredoc in instruction.heredocs:
         first, _, more = heredoc.content.strip().partition("\n")
         text += f" ({first}{'...' if more else ''})"

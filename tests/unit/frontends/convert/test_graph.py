@@ -346,3 +346,7 @@ def test_no_short_file_asks_for_gigabytes(build: Builder) -> None:
     assert "history" in build.error("FROM scratch\n" + "EXPOSE 0-65535\n" * 200).message
     doubled = "ENV A=xxxxxxxxxxxxxxxx\n" + "ENV A=$A$A\n" * 13
     assert "history" in build.error("FROM scratch\n" + doubled + "ENV B=$A\n" * 600).message
+
+
+def test_the_name_of_a_step(build: Builder) -> None:
+    assert "[2/2] RUN echo\ta" in build("FROM base\nrun\techo\ta\n").names
