@@ -81,13 +81,16 @@ class Credentials:
         home = self._env.get("HOME") or os.path.expanduser("~")
         for directory in paths.config_dirs():
             yield os.path.join(directory, "auth.json")
-        yield docker_file(self._env)
+        file = docker_file(self._env)
+        if file:
+            yield file
         if self._env.get("REGISTRY_AUTH_FILE"):
             yield self._env["REGISTRY_AUTH_FILE"]
             return
         if self._env.get("XDG_RUNTIME_DIR"):
             yield os.path.join(self._env["XDG_RUNTIME_DIR"], "containers", "auth.json")
-        yield os.path.join(home, ".config", "containers", "auth.json")
+        if home.startswith("/"):
+            yield os.path.join(home, ".config", "containers", "auth.json")
 
     def _in_document(self, document: dict[str, Any], registry: str, repository: str) -> Credential | None:
         names = names_of(registry)
@@ -181,9 +184,10 @@ def call_helper(helper: str, action: str, data: bytes) -> bytes | None:
 
 
 def docker_file(environ: Mapping[str, str]) -> str:
-    """The file that all of docker's tools read."""
+    """The file that all of docker's tools read; "" without a home directory."""
     home = environ.get("HOME") or os.path.expanduser("~")
-    return os.path.join(environ.get("DOCKER_CONFIG") or os.path.join(home, ".docker"), "config.json")
+    folder = environ.get("DOCKER_CONFIG") or (os.path.join(home, ".docker") if home.startswith("/") else "")
+    return os.path.join(folder, "config.json") if folder else ""
 
 
 def names_of(registry: str) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ def store(
     registry: str, credential: Credential, environ: Mapping[str, str] | None = None
 ) -> tuple[str, bool]:
     """Where it is now: the file, and whether the secret itself stands in it. Raises RegistryError."""
-    path = docker_file(os.environ if environ is None else environ)
+    path = _file(os.environ if environ is None else environ)
     document = _read(path)
     server = names_of(registry)[0]
     helper = _helper(document, registry)
@@ -55,7 +55,7 @@ def store(
 
 def erase(registry: str, environ: Mapping[str, str] | None = None) -> bool:
     """Forget it; whether anything was known. Raises RegistryError."""
-    path = docker_file(os.environ if environ is None else environ)
+    path = _file(os.environ if environ is None else environ)
     document = _read(path)
     names = {plain(name) for name in names_of(registry)}
     auths = document["auths"]
@@ -67,6 +67,15 @@ def erase(registry: str, environ: Mapping[str, str] | None = None) -> bool:
     if gone:
         _write(path, document)
     return bool(gone) or helped
+
+
+def _file(environ: Mapping[str, str]) -> str:
+    path = docker_file(environ)
+    if not path:
+        raise RegistryError(
+            "there is no place for credentials: the user has no home directory", hint="set DOCKER_CONFIG"
+        )
+    return path
 
 
 def _helped(server: str, credential: Credential) -> bytes:

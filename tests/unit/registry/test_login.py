@@ -173,3 +173,14 @@ def test_another_file_goes_first(fake: FakeRegistry, home: Path) -> None:
     assert "goes first" in done.stderr
     assert "still has credentials" in run("logout", fake.address).stderr
     assert Credentials().of(fake.address) == Credential("other", "x")
+
+
+def test_without_a_home_nothing_is_written_where_one_stands(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.chdir(home)
+    with pytest.raises(RegistryError, match="no home directory"):
+        login.store("registry.example", Credential("user", "secret"), {})
+    assert os.listdir(home) == []
+    assert all(path.startswith("/") for path in Credentials({})._paths())
