@@ -18,6 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is not None:
         return _run(argv)
+    if sys.getfilesystemencoding() != "utf-8":
+        _have_utf8()
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         _fill_standard_streams()
     # What we make is for ourselves at least: no umask may close it to us.
@@ -51,6 +53,13 @@ def _run(words: list[str]) -> int:
         print(f"ERROR: can't write to stdout: {error.strerror}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+
+
+def _have_utf8() -> None:
+    """Start anew in Python's UTF-8 mode: in a locale of another encoding the same Dockerfile and the same
+    files would get other names in the image."""
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _fill_standard_streams() -> None:

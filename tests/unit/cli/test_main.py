@@ -144,6 +144,23 @@ def test_a_full_disk_and_closed_streams_are_errors_or_nothing() -> None:
     assert wrong.returncode == 2 and wrong.stderr.startswith("ERROR: there is no command")
 
 
+def test_names_are_utf8_in_any_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Dockerfile is UTF-8, and so are the names in an image, whatever the shell's locale says."""
+    started: list[object] = []
+
+    def begin_anew(*words: object) -> None:
+        started.extend((*words, os.environ["PYTHONUTF8"]))
+        raise SystemExit
+
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "/usr/bin/pybuild", "ps"])
+    monkeypatch.setattr(os, "execv", begin_anew)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert started == [sys.executable, [sys.executable, "/usr/bin/pybuild", "ps"], "1"]
+
+
 def test_the_reference_is_up_to_date() -> None:
     assert (ROOT / "docs/cli.md").read_text() == reference.text(), (
         "python -m buildkit_py.cli.reference > docs/cli.md"
