@@ -57,9 +57,12 @@ class _Facts:
         self._reproducible = spec.get("reproducible").lower() in ("true", "1", "t")
         graph = build.frontend.graph
         self._nodes = graph.needed_for((target.root,)) if target.root else []
+        self._began = self._beginning()
         self._materials = [material for node in self._nodes for material in self._material(node)]
+        if self._began and self._began not in self._materials:
+            self._materials.append(self._began)
         # What comes from this machine can't be named so that others find it.
-        self._complete = not any(isinstance(node.op, LocalSource) for node in self._nodes)
+        self._complete = not self._locals()
 
     def version_02(self) -> dict[str, Any]:
         parameters = self._parameters()
@@ -132,11 +135,16 @@ class _Facts:
             return {"sha1" if len(commit) == 40 else "sha256": commit}
         return {"sha256": (op.checksum or remote.http.get(op.url).digest).removeprefix("sha256:")}
 
+    def _beginning(self) -> dict[str, Any]:
+        """The build context, where that is from elsewhere."""
+        op: GitSource | HttpSource | None = self._build.files.main.source
+        if op is None and self._request.context.startswith(("http://", "https://")):
+            op = HttpSource(self._request.context)
+        return {"uri": _address(op), "digest": self._digest(op)} if op is not None else {}
+
     def _source(self, path: str) -> dict[str, Any]:
-        """What began the build: the Dockerfile, and the context where that is from elsewhere."""
-        shown = {path: self._build.files.shown}
-        op = self._build.files.main.source
-        return {"uri": _address(op), "digest": self._digest(op), **shown} if op else shown
+        """What began the build: the Dockerfile, and where it is from."""
+        return {**self._began, path: self._build.files.shown}
 
     def _parameters(self) -> dict[str, Any]:
         request = self._request
@@ -165,7 +173,9 @@ class _Facts:
 
     def _locals(self) -> list[str]:
         found = [node.op.name for node in self._nodes if isinstance(node.op, LocalSource)]
-        return list(dict.fromkeys([*found, *([] if self._build.files.main.source else ["dockerfile"])]))
+        if self._began:
+            return [name for name in dict.fromkeys(found) if name != "context"]
+        return list(dict.fromkeys([*found, "dockerfile"]))
 
     def _steps(self) -> dict[str, Any]:
         names = {node.digest: f"step{number}" for number, node in enumerate(self._nodes)}

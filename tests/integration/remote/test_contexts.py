@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -272,4 +273,11 @@ def test_provenance_of_a_checkout(me: Pybuild, web: Web, repository: Repository)
     assert predicate["materials"] == [source]
     assert predicate["invocation"]["configSource"] == {**source, "entryPoint": "Dockerfile"}
     assert predicate["metadata"]["completeness"]["materials"]
+    tar = _tar({"Dockerfile": "FROM scratch\nCOPY f /\n", "f": "1"})
+    web.pages["/c.tar"] = Page(tar)
+    me("build", "--provenance=true", "-o", me.out / "http", f"{web.url}/c.tar")
+    stated = json.loads((me.out / "http/provenance.json").read_text())["predicate"]
+    source = {"uri": f"{web.url}/c.tar", "digest": {"sha256": hashlib.sha256(tar).hexdigest()}}
+    assert stated["materials"] == [source] and stated["metadata"]["completeness"]["materials"]
+    assert stated["invocation"]["configSource"] == {**source, "entryPoint": "Dockerfile"}
     assert "vcs" not in predicate["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]
