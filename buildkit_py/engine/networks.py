@@ -13,7 +13,7 @@ from buildkit_py.engine.networking import (
     kind_of,
     network_of,
 )
-from buildkit_py.errors import NetworkError, PybuildError
+from buildkit_py.errors import NetworkError, NotFoundError, PybuildError
 from buildkit_py.network import client, record
 from buildkit_py.network.record import Endpoint, State
 from buildkit_py.network.store import BRIDGE, Network
@@ -52,7 +52,9 @@ def connect(engine: Engine, network: Network, name: str, spec: NetworkSpec) -> t
         endpoint = Endpoint(
             network.name, network.id, aliases=spec.aliases, wanted_ip=spec.ip, wanted_mac=spec.mac
         )
-        _save(container, state, (*state.joined, endpoint))
+        # Networks that were removed meanwhile would keep it from starting.
+        there = (e for e in state.joined if _find(engine, e.network))
+        _save(container, state, (*there, endpoint))
         return ()
     if not state.joined and not state.changed:
         raise NetworkError(
@@ -98,13 +100,20 @@ def _state(engine: Engine, container: Container) -> State:
         specs = BRIDGED
     if kind_of(specs) != "networks":
         return State(specs[0].name if specs else "default")
-    networks = [(network_of(engine, spec.name), spec) for spec in specs]
+    networks = [(found, spec) for spec in specs if (found := _find(engine, spec.name))]
     return State(
         specs[0].name,
         tuple(
             Endpoint(n.name, n.id, aliases=s.aliases, wanted_ip=s.ip, wanted_mac=s.mac) for n, s in networks
         ),
     )
+
+
+def _find(engine: Engine, name: str) -> Network | None:
+    try:
+        return network_of(engine, name)
+    except NotFoundError:
+        return None
 
 
 def _ask(engine: Engine, op: str, **fields: Any) -> client.Json:

@@ -139,6 +139,19 @@ def test_another_containers_network_after_that_was_started_anew(host: Host) -> N
         host("rm", "-f", "a", "b")
 
 
+def test_a_container_of_a_network_that_was_removed(host: Host) -> None:
+    for name in ("never", "ran"):
+        host("network", "create", "gone")
+        host("create", "--name", name, "--network", "gone", "busybox", "ls", "/sys/class/net")
+        if name == "ran":
+            host("start", "-a", name)
+        host("network", "rm", "gone")
+        host("network", "create", name)
+        assert "no such network: gone" in host("start", name, status=1).stderr
+        host("network", "connect", name, name)
+        assert host("start", "-a", name).stdout == "eth0\nlo\n"
+
+
 def test_listing(host: Host) -> None:
     host("network", "create", "--label", "team=a", "--internal", "n")
     assert host("network", "ls", "--format", "{{.Name}} {{.Driver}}").stdout.splitlines() == [
