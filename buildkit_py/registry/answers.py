@@ -34,7 +34,8 @@ def failure(
 ) -> RegistryError | NotFoundError:
     """The error for a status that is no success. ``what`` begins its message."""
     status = response.status_code
-    message = f"{what}: {_said(text) or response.reason_phrase or 'error'} (HTTP {status})"
+    said = _hidden(_said(text), response.request.headers.get("Authorization", ""))[:300]
+    message = f"{what}: {said or response.reason_phrase or 'error'} (HTTP {status})"
     if status == 404:
         return NotFoundError(message, hint="check the image's name and tag")
     if status in (401, 403):
@@ -60,7 +61,20 @@ def _said(text: bytes) -> str:
         said = "; ".join(t for t in [*texts, *detail] if t)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         said = ""
-    return "".join(c if c.isprintable() else "?" for c in said)[:300]
+    return "".join(c if c.isprintable() else "?" for c in said)
+
+
+def _hidden(said: str, authorization: str) -> str:
+    """What a registry says without the secret that it was sent: a log may be read by more people."""
+    import base64
+
+    scheme, _, secret = authorization.partition(" ")
+    secrets = [secret]
+    if scheme == "Basic":
+        secrets.append(base64.b64decode(secret).decode().partition(":")[2])
+    for secret in secrets:
+        said = said.replace(secret, "***") if secret else said
+    return said
 
 
 def _seconds(retry_after: str) -> float:

@@ -214,6 +214,20 @@ def test_a_token_server_elsewhere_must_be_reached_by_tls(
     endpoint.authorization.check_realm(httpx.URL("https://auth.example.com/token"))
 
 
+def test_a_secret_that_comes_back_is_not_shown(registry: FakeRegistry, connect: Connect) -> None:
+    def guard(handler: Handler) -> bool:
+        if handler.headers.get("Authorization") is None:
+            handler.reply(401, WWW_Authenticate='Basic realm="here"')
+        else:
+            text = f"the password secret ({handler.headers['Authorization']}) is wrong"
+            handler.reply(403, json.dumps({"errors": [{"message": text}]}).encode())
+        return False
+
+    registry.guard = guard
+    with pytest.raises(RegistryError, match=r"the password \*\*\* \(Basic \*\*\*\) is wrong"):
+        connect(auths=auths(registry)).fetch_manifest(registry.address, "team/app", "1")
+
+
 def test_secrets_are_not_shown(registry: FakeRegistry, connect: Connect) -> None:
     from buildkit_py.registry.credentials import Credential
 
