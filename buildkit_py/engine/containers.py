@@ -236,17 +236,32 @@ def _asked(container: Container, message: control.Message) -> _socket.socket | N
 
 def _end(container: Container, conn: _socket.socket | None) -> int:
     if conn is None:
-        return container.state().exit_code
+        return _last_status(container)
     try:
         while True:
             answer, _ = control.receive(conn)
             if answer is None:
-                return container.state().exit_code
+                return _last_status(container)
             if "exit" in control.checked(answer):
                 status: int = answer["exit"]
                 return status
     finally:
         conn.close()
+
+
+def _last_status(container: Container) -> int:
+    """Of one that has ended."""
+    status = container.state().exit_code
+    if not os.path.exists(container.path):
+        # One of --rm, which went while it was asked: what is left of it are its events.
+        reader = events.Reader(os.path.dirname(os.path.dirname(container.path)))
+        try:
+            for event in reader.read():
+                if event.id == container.id and event.action == "die":
+                    status = int(event.attributes["exitCode"])
+        finally:
+            reader.close()
+    return status
 
 
 def kill(container: Container, signum: int) -> None:

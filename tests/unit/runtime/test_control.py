@@ -11,7 +11,7 @@ import pytest
 from buildkit_py.digest import Digest
 from buildkit_py.engine import containers
 from buildkit_py.errors import PybuildError
-from buildkit_py.runtime import control
+from buildkit_py.runtime import control, events
 from buildkit_py.runtime.container import Container
 
 
@@ -81,3 +81,12 @@ def test_an_error_is_raised_with_its_hint() -> None:
     with pytest.raises(PybuildError, match="full") as raised:
         control.checked({"error": "full", "hint": "make room"})
     assert raised.value.hint == "make room"
+
+
+def test_the_status_of_a_container_that_went_is_told_by_its_events(tmp_path: Path) -> None:
+    """One of --rm is gone with its directory before the supervisor heard whoever waits for it."""
+    id = "0" * 64
+    events.put(str(tmp_path), "container", "die", id, {"exitCode": "7"})
+    events.put(str(tmp_path), "container", "die", "1" * 64, {"exitCode": "8"})
+    path = str(tmp_path / "containers" / id)
+    assert containers.wait(Container(id, "web", Digest("sha256:" + id), None, 0.0, path)) == 7
