@@ -35,32 +35,37 @@ def diff(engine: Engine, container: Container) -> Iterator[tuple[str, str]]:
     return iter(found)
 
 
-def _changes(upper: str, path: str, lower: Tree) -> Iterator[tuple[str, str]]:
-    """Below one directory of an upper layer in overlay form."""
-    place = f"{upper}/{path}" if path else upper
-    opaque = overlay.opaqueness(place)
-    names = set()
-    with os.scandir(place) as listing:
-        items = [(item.name, item.stat(follow_symlinks=False)) for item in listing]
-    for name, st in items:
-        names.add(name)
-        inside = f"{path}/{name}" if path else name
-        below = lower.lookup(inside, follow=False)
-        if overlay.is_whiteout(st) or (opaque == b"x" and overlay.is_whiteout_file(f"{place}/{name}", st)):
-            if below is not None:
-                yield "D", "/" + inside
-            continue
-        yield ("A" if below is None else "C"), "/" + inside
-        if stat.S_ISDIR(st.st_mode):
-            yield from _changes(upper, inside, lower)
-        elif below is not None and stat.S_ISDIR(below.mode):
-            yield from (("D", "/" + entry.path) for entry in lower.walk(inside))
-    if opaque == b"y":
-        hidden = lower.lookup(path, follow=False)
-        if hidden is not None and stat.S_ISDIR(hidden.mode):
-            yield from (
-                ("D", "/" + e.path) for e in lower.children(path) if os.path.basename(e.path) not in names
-            )
+def _changes(upper: str, top: str, lower: Tree) -> Iterator[tuple[str, str]]:
+    """Below a directory of an upper layer in overlay form; of any depth."""
+    todo = [top]
+    while todo:
+        path = todo.pop()
+        place = f"{upper}/{path}" if path else upper
+        opaque = overlay.opaqueness(place)
+        names = set()
+        with os.scandir(place) as listing:
+            items = [(item.name, item.stat(follow_symlinks=False)) for item in listing]
+        for name, st in items:
+            names.add(name)
+            inside = f"{path}/{name}" if path else name
+            below = lower.lookup(inside, follow=False)
+            if overlay.is_whiteout(st) or (
+                opaque == b"x" and overlay.is_whiteout_file(f"{place}/{name}", st)
+            ):
+                if below is not None:
+                    yield "D", "/" + inside
+                continue
+            yield ("A" if below is None else "C"), "/" + inside
+            if stat.S_ISDIR(st.st_mode):
+                todo.append(inside)
+            elif below is not None and stat.S_ISDIR(below.mode):
+                yield from (("D", "/" + entry.path) for entry in lower.walk(inside))
+        if opaque == b"y":
+            hidden = lower.lookup(path, follow=False)
+            if hidden is not None and stat.S_ISDIR(hidden.mode):
+                yield from (
+                    ("D", "/" + e.path) for e in lower.children(path) if os.path.basename(e.path) not in names
+                )
 
 
 def _differences(upper: Tree, lower: Tree) -> Iterator[tuple[str, str]]:

@@ -60,6 +60,11 @@ class _Writer:
     def run(self) -> None:
         try:
             self._directory("", self._root)
+        except RecursionError:
+            raise StoreError(
+                f"cannot write to {self._dest}: directories are nested too deeply",
+                hint="type=tar takes any depth",
+            ) from None
         except OSError as e:
             hint = "free some space there" if e.errno == errno.ENOSPC else ""
             raise StoreError(f"cannot write to {self._dest}: {e.strerror}", hint=hint) from e

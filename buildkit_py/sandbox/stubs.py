@@ -38,9 +38,18 @@ def fill(directory: str, places: tuple[tuple[str, bool], ...]) -> None:
 
 def discard(directory: str) -> None:
     """Delete a stub layer (empty files and directories)."""
-    for folder, _, files in os.walk(directory, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(folder, name))
+    if not os.path.lexists(directory):
+        return
+    folders = [directory]
+    # It grows meanwhile; os.walk() would recurse, and a place may lie deeper than Python does.
+    for folder in folders:
+        with os.scandir(folder) as found:
+            for item in found:
+                if item.is_dir(follow_symlinks=False):
+                    folders.append(item.path)
+                else:
+                    os.unlink(item.path)
+    for folder in reversed(folders):
         os.rmdir(folder)
 
 

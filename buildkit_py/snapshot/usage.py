@@ -38,7 +38,8 @@ def usages(db: Database, measured: Callable[[str], tuple[int, int]]) -> list[Usa
 
 
 def measure(fs: str) -> tuple[int, int]:
-    """(bytes on disk, number of files) below a directory; hard links count once."""
+    """(bytes on disk, number of files) below a directory; hard links count once. What a step nested so deeply
+    that no path names it is left out."""
     size = files = 0
     seen: set[int] = set()
     todo = [fs]
@@ -49,8 +50,11 @@ def measure(fs: str) -> tuple[int, int]:
             continue
         with listing:
             for item in listing:
-                st = item.stat(follow_symlinks=False)
                 files += 1
+                try:
+                    st = item.stat(follow_symlinks=False)
+                except OSError:
+                    continue
                 if stat.S_ISDIR(st.st_mode):
                     todo.append(item.path)
                 elif st.st_nlink > 1:

@@ -137,3 +137,12 @@ def test_a_changed_parent_keeps_its_time(tmp_path: Path) -> None:
     stubs.remove(str(upper), walk.made, ())
     assert everything(upper) == {"etc", "etc/new"}
     assert (upper / "etc").stat().st_mtime_ns == 99
+
+
+def test_a_stub_layer_of_any_depth_is_discarded(tmp_path: Path) -> None:
+    places = [("/d" * depth, True) for depth in range(1, 1500)]
+    (tmp_path / "stub").mkdir()
+    stubs.fill(str(tmp_path / "stub"), (*places, ("/d/file", False)))
+    stubs.discard(str(tmp_path / "stub"))
+    assert os.listdir(tmp_path) == []
+    stubs.discard(str(tmp_path / "stub"))
