@@ -45,12 +45,14 @@ class Root:
         """Mount everything; the new root as a descriptor, attached and ready for ``enter``."""
         # Before the workbench covers the root that is come back to.
         self._shared_ipc = self._ipc_of_another()
+        # A copy of / with all that is mounted on it would have the workbench on top.
+        whole = {m: self._source(m) for m in self._mounts if m.kind == "bind" and m.source == "/"}
         self._files = mounts.new("tmpfs", (("mode", "0700"),), mounts.NOSUID | mounts.NODEV)
         sc.move_mount(self._files, sc.AT_FDCWD, "/")
         os.mkdir("empty", 0o555, dir_fd=self._files)
         if any(mount.target == "/" for mount in self._mounts):
             raise SandboxError("nothing can be mounted on / itself", call="move_mount", errno=errno.EBUSY)
-        sources = [self._source(mount) for mount in self._mounts]
+        sources = [whole[m] if m in whole else self._source(m) for m in self._mounts]
         folders = frozenset(m.target for m, fd in zip(self._mounts, sources, strict=True) if _is_folder(fd))
         root = self._root(layout.places(self._mounts, folders))
         self._proc(root)

@@ -191,3 +191,12 @@ def test_a_disk_that_is_full(root: Pybuild, tmp_path: Path) -> None:
     finally:
         os.system(f"umount {small}")
     assert root("ps", "-aq").stdout == ""
+
+
+@pytest.mark.needs("crun")
+def test_the_whole_machine(pybuild: Pybuild) -> None:
+    """``-v /:/host``: its root, not what a container's root is put together on."""
+    (pybuild.out / "mark").write_text("here\n")
+    for runtime in ((), ("--runtime", "crun")):
+        words = ("run", "--rm", *runtime, "-v", "/:/host:ro", "busybox", "cat", f"/host{pybuild.out}/mark")
+        assert pybuild(*words).stdout == "here\n"
