@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from buildkit_py.digest import Digest
 from buildkit_py.llb.graph import Graph
-from buildkit_py.progress.events import CANCELED, Emit, VertexEvent
+from buildkit_py.progress.events import CANCELED, Emit, VertexEvent, told
 from buildkit_py.solver.schedule import FindContentKey, FindKey, Instruction, Load, Run, Schedule
 from buildkit_py.solver.types import Hit, Ops, Result
 from buildkit_py.typed import TYPE_CHECKING, TypeVar
@@ -176,8 +176,7 @@ class _Driver:
             return work()
         except BaseException as e:
             node, now = step.node, time.time()
-            error = str(e) or type(e).__name__
-            self.emit(VertexEvent(node.digest, node.meta.name, now, now, False, error, node.inputs))
+            self.emit(VertexEvent(node.digest, node.meta.name, now, now, False, told(e), node.inputs))
             raise
 
     def _show_cached(self, digest: Digest) -> None:

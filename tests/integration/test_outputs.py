@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tarfile
 import urllib.error
@@ -369,6 +370,21 @@ def test_options_of_buildah_and_of_old(pybuild: Pybuild) -> None:
     both = ("--timestamp", "1", "--build-arg", "SOURCE_DATE_EPOCH=2")
     assert "which is given, too" in pybuild("build", *both, here, status=2).stderr
     assert "not a number" in pybuild("build", "--timestamp", "today", here, status=2).stderr
+
+
+def test_an_export_that_is_interrupted(pybuild: Pybuild, context: Path) -> None:
+    pipe = pybuild.out / "pipe"
+    os.mkfifo(pipe)
+    pybuild.person.own(pipe)
+    words = ("--progress=plain", "-o", f"type=oci,dest={pipe}", context)
+    with pybuild.start("build", *words) as process:
+        assert process.stderr is not None
+        assert any("exporting layers done" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)  # Nobody reads the pipe.
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert " CANCELED\n" in rest and "ERROR" not in rest
+    assert not list(pybuild.store.glob("staging/*"))
 
 
 def test_squash(pybuild: Pybuild) -> None:
