@@ -120,12 +120,18 @@ def test_an_empty_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "Total:" in output(capsys, "cache", "du")
 
 
-def test_prune_asks_on_a_terminal_only(
+def test_prune_asks_before_it_removes(
     store: dict[str, Digest], capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert cli.main(["prune", "-a"]) == 2
     assert "hint: use -f" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert cli.main(["prune", "-a"]) != 2
+    assert "Removed images" not in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert cli.main(["prune", "-a"]) == 0
+    assert "Removed images" in capsys.readouterr().out
 
 
 def test_dump_ast_and_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
