@@ -20,6 +20,8 @@ from buildkit_py import digest as digests
 from buildkit_py.errors import ImageError
 from buildkit_py.oci import media
 
+MAX_LAYERS = 1000
+"""Of an image; docker takes 125. Work for each grows with their number."""
 MAX_DOCUMENT = 4 << 20
 """Bytes: the limit that the distribution spec recommends for manifests."""
 
@@ -133,6 +135,8 @@ def manifest(data: bytes, what: str = "the image manifest") -> Manifest:
     if document.manifests is not None or document.media_type in media.INDEXES:
         raise _ambiguous(what)
     _readable(data, what)
+    if len(document.layers) > MAX_LAYERS:
+        raise ImageError(f"{what} has {len(document.layers)} layers; the limit is {MAX_LAYERS}")
     _descriptor(document.config, what)
     for layer in document.layers:
         _descriptor(layer, what)

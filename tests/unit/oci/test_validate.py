@@ -60,6 +60,7 @@ def test_a_sound_manifest() -> None:
         manifest(schemaVersion="2"),
         manifest(config=None),
         manifest(layers={}),
+        manifest(layers=[descriptor()] * 1001),
         manifest(layers=[descriptor(size=-1)]),
         manifest(layers=[descriptor(size=1.5)]),
         manifest(layers=[descriptor(size="3")]),
