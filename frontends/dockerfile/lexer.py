@@ -156,7 +156,7 @@ class Lexer:
                     raise self.error(message, index, column=lines[index - 1].rindex(value) + 1)
                 self.escape = value
             elif name == "check":
-                message = _check_problem(value)
+                message = check_problem(value)
                 if message:
                     raise self.error(message, index, column=lines[index - 1].rindex(value) + 1)
             self.directives.append((name, value, index))
@@ -193,7 +193,7 @@ def _directive(line: str) -> tuple[str, str] | None:
     return name, value
 
 
-def _check_problem(value: str) -> str:
+def check_problem(value: str) -> str:
     """What is wrong with a check directive's value, empty for nothing."""
     for option in value.split(";"):
         name, equals, setting = option.partition("=")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from buildkit_py.errors import UsageError
 from buildkit_py.frontends.dockerfile.ast import Dockerfile
+from buildkit_py.frontends.dockerfile.lexer import check_problem
 from buildkit_py.tuples import NamedTuple
 
 
@@ -20,7 +22,7 @@ class Settings(NamedTuple):
 
 
 def parse(text: str) -> Settings:
-    """Lenient: what the lexer lets pass in a directive, and anything in a comment or build argument."""
+    """Lenient: what the lexer lets pass in a directive, and anything in a comment."""
     values: dict[str, str] = {}
     for option in text.split(";"):
         key, _, value = option.partition("=")
@@ -37,8 +39,14 @@ def _names(text: str) -> frozenset[str]:
 
 
 def of_file(dockerfile: Dockerfile, override: str | None) -> Settings:
-    """``override``: the build argument BUILDKIT_DOCKERFILE_CHECK, which comes before the directive."""
+    """``override``: the build argument BUILDKIT_DOCKERFILE_CHECK, which comes before the directive.
+
+    Raises UsageError for one that is wrong.
+    """
     if override is not None:
+        problem = check_problem(override) if override else ""
+        if problem:
+            raise UsageError(f"--build-arg BUILDKIT_DOCKERFILE_CHECK: {problem}")
         return parse(override)
     for name, value, _ in dockerfile.directives:
         if name == "check":
