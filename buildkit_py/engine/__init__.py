@@ -13,6 +13,7 @@ from functools import cached_property
 
 from buildkit_py import paths
 from buildkit_py.errors import SandboxError, StoreError, UsageError
+from buildkit_py.linux import smallfiles
 from buildkit_py.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +53,11 @@ if TYPE_CHECKING:
     from buildkit_py.sandbox.launcher import Launcher
     from buildkit_py.snapshot.store import SnapshotStore
     from buildkit_py.source.image import ImageSources
+
+
+_BOOTS = """
+CREATE TABLE IF NOT EXISTS boots (one INTEGER PRIMARY KEY, boot TEXT NOT NULL, checked REAL NOT NULL)
+"""
 
 
 class Engine:
@@ -450,6 +456,19 @@ class Engine:
         return check(self, mend=mend)
 
     # The store's lock: everything that reads or adds takes it shared, a prune alone (engine/garbage.py).
+
+    def after_boot(self) -> None:
+        """Where the machine was started anew since somebody last asked: see store_check.after_boot(). To be
+        called before share(), by who is going to use what steps have made."""
+        boot = smallfiles.read("/proc/sys/kernel/random/boot_id").strip()
+        self.db.ensure(_BOOTS)
+        row = self.db.one("SELECT boot FROM boots")
+        if row is None:
+            self.db.run("INSERT OR IGNORE INTO boots VALUES (1, ?, 0)", (boot,))
+        elif boot not in ("", row[0]):
+            from buildkit_py.engine.store_check import after_boot
+
+            after_boot(self, boot)
 
     def share(self) -> None:
         """Keep a prune of another process from taking what this one uses. Held until the process ends."""

@@ -195,6 +195,7 @@ class Build:
     def run(self) -> BuildResult:
         """Raises DockerfileError, StepError and what the parts raise."""
         refuse(self.request)
+        self.engine.after_boot()
         self.engine.share()
         if named_network(self.request):
             from buildkit_py.engine import networking

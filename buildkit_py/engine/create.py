@@ -31,6 +31,7 @@ def plan(engine: Engine, request: RunRequest, emit: Emit) -> Config:
     """What a new container is to be made of; its image is here then. Raises PybuildError."""
     if request.name:
         check_name(request.name)
+    engine.after_boot()
     engine.share()
     image = find_image(engine, request)
     image_config = image.config.get("config") or {}

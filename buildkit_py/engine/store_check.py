@@ -61,6 +61,25 @@ def check(engine: Engine, *, mend: bool = True) -> Checked:
         return _Check(engine, mend).run()
 
 
+_WRITTEN_BACK = 60.0
+"""Seconds after which the kernel has written a changed file to the disk by itself, amply: every 5 seconds it
+takes those that are 30 seconds old (proc_sys_vm(5): dirty_expire_centisecs, dirty_writeback_centisecs)."""
+
+
+def after_boot(engine: Engine, boot: str) -> None:
+    """Check the layers that were made last before the machine was started anew: nothing was synced, and where
+    it lost its power, files may have been cut short. Those that are wrong are forgotten, so that their steps
+    run again, and with them the others of that time whose digest is not known."""
+    engine.enter()
+    with Alone(engine):
+        row = engine.db.one("SELECT boot, checked FROM boots")
+        if row is None or row[0] == boot:
+            return  # another process was faster
+        last = engine.snapshots.newest()
+        _Check(engine, mend=True).recent(max(row[1], last - _WRITTEN_BACK))
+        engine.db.run("UPDATE boots SET boot = ?, checked = ?", (boot, last))
+
+
 class _Check:
     def __init__(self, engine: Engine, mend: bool) -> None:
         self.engine = engine
@@ -78,13 +97,20 @@ class _Check:
         self._leftovers()
         blobs = self._blobs()
         self._rows()
-        self._layers()
+        self._layers(engine.snapshots.since(0))
         self._records()
         self._images()
         if self.mend:
             engine.snapshots.collect_trash()
         records = len(list(engine.index.records()))
         return Checked(tuple(self.findings), blobs, self.right, self.unchecked, records)
+
+    def recent(self, since: float) -> None:
+        """Only the layers that were made after a time (seconds since the epoch)."""
+        self._rows()
+        self._layers(self.engine.snapshots.since(since))
+        if self.lost:
+            self._records()
 
     # Each part stands on those before it.
 
@@ -114,24 +140,27 @@ class _Check:
             if self.mend:
                 self.engine.snapshots.forget(snapshot)
 
-    def _layers(self) -> None:
+    def _layers(self, made: list[SnapshotID]) -> None:
         snapshots = self.engine.snapshots
         pulled = {diff for image in self.engine.images.images() if image.manifest for diff in image.diff_ids}
         seen: set[str] = set()
         unknown: list[str] = []
-        for usage in snapshots.usage():
-            if usage.parent in self.lost:
-                self.lost.add(usage.snapshot)  # where nothing is mended, it is still there
-            if usage.layer in seen or usage.snapshot in self.lost or not snapshots.exists(usage.snapshot):
+        for snapshot in made:
+            if not snapshots.exists(snapshot):
                 continue
-            seen.add(usage.layer)
-            info = snapshots.chain(usage.snapshot)[-1]
+            parent = snapshots.parent(snapshot)
+            if parent in self.lost:
+                self.lost.add(snapshot)  # where nothing is mended, it is still there
+            info = snapshots.chain(snapshot)[-1]
+            if info.layer in seen or snapshot in self.lost:
+                continue
+            seen.add(info.layer)
             if info.diff_id is None:
                 unknown.append(info.layer)
             elif info.diff_id in pulled:
-                self._pulled_layer(info, usage.parent)
+                self._pulled_layer(info, parent)
             else:
-                self._made_layer(info, usage.parent)
+                self._made_layer(info, parent)
         self._unknown_layers(unknown)
 
     def _unknown_layers(self, layers: list[str]) -> None:

@@ -6,8 +6,8 @@ snapshot. Several snapshots may use one layer (base images that share layers, CO
 Written: a directory is staged (buildkit_py.snapshot.staging), renamed to its layer id, then its rows are
 inserted in one transaction. Removed: the rows go first, then the directory is renamed into ``.trash``, and
 deleted at leisure. A crash leaves a staged directory, an unnamed layer directory or trash; all three are
-found by :meth:`SnapshotStore.collect_trash`. Rows never point at what is not there,
-but after a power cut: whole() asks.
+found by :meth:`SnapshotStore.collect_trash`. Rows never point at what is not there, but after a power cut:
+whole() asks, and buildkit_py.engine.store_check looks at what was made last.
 
 Lock rule: SQLite's; directories are never changed after their rename. Nothing is synced: after a power cut
 the file system decides what of the last seconds is left.
@@ -454,6 +454,15 @@ class SnapshotStore:
         for name in directories:
             staging.discard(f"{self._root}/{self.mode}/{name}", self._trash)
         self._empty_trash()
+
+    def newest(self) -> float:
+        """When the last snapshot was made, seconds since the epoch; 0.0: there is none."""
+        return float(self._db.all("SELECT coalesce(max(created), 0) FROM snapshots")[0][0])
+
+    def since(self, time: float) -> list[SnapshotID]:
+        """Those that were made after a time (seconds since the epoch), the oldest first."""
+        rows = self._db.all("SELECT id FROM snapshots WHERE created > ? ORDER BY created", (time,))
+        return [SnapshotID(id) for (id,) in rows]
 
     def dangling(self) -> list[tuple[SnapshotID, str]]:
         """(snapshot, what is wrong with it) of those that miss a part; not of those that stand on them."""

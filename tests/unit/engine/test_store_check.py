@@ -90,6 +90,47 @@ def test_a_layer_without_a_digest_is_not_trusted_beside_a_changed_one(store: Sto
     assert list(store.index.records()) == [] and store.snapshots.usage() == []
 
 
+def booted(store: Store, ago: float) -> None:
+    """All was made ``ago`` seconds before the last of it, in a boot before this one."""
+    store.db.run("UPDATE snapshots SET created = created - ? WHERE id != ?", (ago, str(store.layer())))
+    store.db.run("UPDATE boots SET boot = 'another'")
+
+
+@pytest.mark.parametrize(("ago", "left"), [(100, {"image", "stage"}), (10, set())])
+def test_after_a_power_cut_what_was_made_last_is_checked(store: Store, ago: float, left: set[str]) -> None:
+    """What was made long before was on the disk."""
+    image, stage = store.layer(), store.layer()
+    for name, snapshot in (("image", image), ("stage", stage)):
+        store.keep(snapshot, name)
+    measured(store, image)
+    store.after_boot()
+    file_of(store, image).write_text("")
+    store.after_boot()
+    assert store.snapshots.exists(image), "of this boot nothing is read"
+    booted(store, ago)
+    store.after_boot()
+    assert {record.name for record in store.index.records()} == left
+    assert store.snapshots.exists(stage) == bool(left)
+
+
+def test_after_a_restart_sound_layers_stay(store: Store) -> None:
+    image, stage = store.layer(), store.layer()
+    for name, snapshot in (("image", image), ("stage", stage)):
+        store.keep(snapshot, name)
+    measured(store, image)
+    store.after_boot()
+    booted(store, 0)
+    store.after_boot()
+    assert {record.name for record in store.index.records()} == {"image", "stage"}
+    last = store.snapshots.newest()
+    assert store.db.one("SELECT checked FROM boots") == (last,)
+    # What was right once is not read again.
+    file_of(store, image).write_text("")
+    store.db.run("UPDATE boots SET boot = 'another'")
+    store.after_boot()
+    assert store.snapshots.exists(image)
+
+
 def test_a_layer_that_is_gone(store: Store) -> None:
     snapshot = store.layer()
     store.keep(snapshot, "RUN x")
