@@ -85,14 +85,14 @@ class DirTree:
         """What ``exclude`` keeps out of sight below a directory, but not what is below that."""
         stack = [path] if self._exclude is not None else []
         while stack:
-            directory = stack.pop()
-            visible = {entry.path: entry for entry in self.children(directory)}
-            for name in os.listdir(self._prefix + directory):
-                child = f"{directory}/{name}" if directory else name
-                entry = visible.get(child)
-                if entry is None:
+            above = stack.pop()
+            prefix = f"{above}/" if above else ""
+            with os.scandir(self._prefix + above) as it:
+                found = [(prefix + e.name, e.is_dir(follow_symlinks=False)) for e in it]
+            for child, directory in found:
+                if not self._visible(child, directory):
                     yield child
-                elif stat.S_ISDIR(entry.mode):
+                elif directory:
                     stack.append(child)
 
     def _walk(self, path: str) -> Iterator[Entry]:
