@@ -71,7 +71,8 @@ def _bind(ctx: BuildContext, mount: Mount, results: Sequence[Result], stack: Exi
         return SandboxMount("bind", f"{mount.target}/{entry.path}", source=entry.host, readonly=True)
     if isinstance(tree, DirTree) and stat.S_ISDIR(entry.mode):
         hidden = list(tree.hidden(entry.path))
-        if hidden:
+        # As with Docker, the mode of the context's own directory counts for nothing.
+        if hidden or (not entry.path and entry.mode & 0o755 != 0o755):
             return _without(ctx, mount, tree, entry, hidden, stack)
     if mount.readonly:
         return SandboxMount("bind", mount.target, source=entry.host, readonly=True)
@@ -90,6 +91,7 @@ def _without(
         from buildkit_py.snapshot.merge import materialise
 
         materialise(tree, place)
+        os.chmod(place, 0o755)
         return SandboxMount("bind", mount.target, source=f"{place}/{entry.path}", readonly=mount.readonly)
     made = {"": entry.stat}
     for path in hidden:
@@ -102,7 +104,8 @@ def _without(
         os.mknod(f"{place}/{name}", stat.S_IFCHR, 0)
     # A directory of both layers looks as the upper one does.
     for parent, st in made.items():
-        os.chmod(f"{place}/{parent}", stat.S_IMODE(st.st_mode))
+        mode = stat.S_IMODE(st.st_mode) if parent or entry.path else 0o755
+        os.chmod(f"{place}/{parent}", mode)
         os.utime(f"{place}/{parent}", ns=(st.st_atime_ns, st.st_mtime_ns))
     return SandboxMount(
         "overlay", mount.target, source="/", layers=(place, entry.host), readonly=mount.readonly
