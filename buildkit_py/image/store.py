@@ -471,7 +471,8 @@ class ImageStore:
                 document = documents.manifest(self._content.read(Digest(manifest)))
             except NotFoundError:
                 continue
-            yield from (Digest(layer["digest"]) for layer in document["layers"] or ())
+            # What was pushed as an index is remembered by the index, which has none.
+            yield from (Digest(layer["digest"]) for layer in document.get("layers") or ())
 
 
 def _platform_of(config: dict[str, Any]) -> platform.Platform:

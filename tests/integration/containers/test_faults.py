@@ -354,15 +354,19 @@ def test_who_paused_a_container_to_read_it_is_killed(me: Pybuild) -> None:
         me.start("export", "box", text=False, errors=None) as one,
         me.start("export", "box", text=False, errors=None) as two,
     ):
-        # A megabyte of busybox does not fit into a pipe: both stand still in the middle.
+        # A megabyte of busybox does not fit into a pipe: both are stopped in the middle.
         assert one.stdout and two.stdout
-        assert one.stdout.read(1) and two.stdout.read(1)
+        for process in (one, two):
+            assert process.stdout and process.stdout.read(1)
+            os.kill(process.pid, signal.SIGSTOP)
         assert state(me, "box")["Status"] == "paused"
         one.kill()
         one.wait()
-        assert me("exec", "box", "true", status=None).status != 0
-        two.kill()
-        two.wait()
+        with me.start("exec", "box", "echo", "went on") as waiting:
+            assert state(me, "box")["Status"] == "paused"
+            two.kill()
+            two.wait()
+            assert waiting.communicate()[0] == "went on\n"
         with me.start("events", "-f", "event=unpause", "--since", "10m") as events:
             assert events.stdout and events.stdout.readline()
             events.kill()

@@ -252,6 +252,15 @@ def test_repo_digests(images: ImageStore, content: ContentStore) -> None:
     assert image is not None and image.manifest is None, "a push does not change what an image is"
 
 
+def test_an_index_that_was_pushed_and_pulled(images: ImageStore) -> None:
+    image = images.by_id(images.put(config()))
+    assert image is not None
+    index = images.put_index([image])
+    images.remember_repo_digest("r.io/app", index, image.id)
+    images.tag("r.io/app:1", index, "index")
+    assert {index, image.id} <= images.referenced()
+
+
 def test_a_lookup_that_changes_nothing_writes_nothing(images: ImageStore, db: Database) -> None:
     images.tag("app", images.put(config()))
     before = db.one("SELECT total_changes()")

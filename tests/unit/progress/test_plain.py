@@ -106,7 +106,7 @@ def test_a_reader_that_went_away_does_not_fail_the_build() -> None:
 
 def test_a_waiting_step_gets_the_floor_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(plain, "SILENCE", 0.02)
+    monkeypatch.setattr(plain, "SILENCE", 0.3)
     out = io.StringIO()
     display = Plain(out)
     display(VertexEvent("a", "RUN a", started=time.time()))
