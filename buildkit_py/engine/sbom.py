@@ -115,7 +115,7 @@ def _python(text: str, path: str) -> Iterator[Package]:
 def _npm(text: str, path: str) -> Iterator[Package]:
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if isinstance(fields, dict) and isinstance(fields.get("name"), str):
         licence = fields.get("license", "")
