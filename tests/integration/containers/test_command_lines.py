@@ -39,7 +39,9 @@ def two(pybuild: Pybuild) -> Iterator[Pybuild]:
 def test_image_prune_leaves_containers_alone(two: Pybuild) -> None:
     assert two("image", "prune", "-f").stdout == "Total reclaimed space: 0B\n"
     assert two("ps", "-a", "--format", "{{.Names}}").stdout.split() == ["three", "one"]
-    assert two("image", "prune", "-af", "--filter", "label=none").stdout == "Total reclaimed space: 0B\n"
+    none = ("--filter", "label=none")
+    assert two("image", "prune", "-af", *none).stdout == "Total reclaimed space: 0B\n"
+    assert two("image", "prune", "-a", *none, input="y\n").stdout == "Total reclaimed space: 0B\n"
     assert "busybox" in two("images", "--format", "{{.Repository}}").stdout
 
 
