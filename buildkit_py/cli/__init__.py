@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is not None:
         return _run(argv)
-    if sys.getfilesystemencoding() != "utf-8":
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
         _have_utf8()
     if sys.stdin is None or sys.stdout is None or sys.stderr is None:
         _fill_standard_streams()
@@ -58,8 +58,8 @@ def _run(words: list[str]) -> int:
 def _have_utf8() -> None:
     """Start anew in Python's UTF-8 mode: in a locale of another encoding the same Dockerfile and the same
     files would get other names in the image."""
-    os.environ["PYTHONUTF8"] = "1"
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    # By an option: PYTHONUTF8 counts for nothing after python -I, and we would start anew for ever.
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _fill_standard_streams() -> None:

@@ -149,16 +149,22 @@ def test_names_are_utf8_in_any_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
 
     def begin_anew(*words: object) -> None:
-        started.extend((*words, os.environ["PYTHONUTF8"]))
+        started.extend(words)
         raise SystemExit
 
-    monkeypatch.setenv("PYTHONUTF8", "0")
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
-    monkeypatch.setattr(sys, "orig_argv", ["python3", "/usr/bin/pybuild", "ps"])
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "-I", "/usr/bin/pybuild", "ps"])
     monkeypatch.setattr(os, "execv", begin_anew)
     with pytest.raises(SystemExit):
         cli.main()
-    assert started == [sys.executable, [sys.executable, "/usr/bin/pybuild", "ps"], "1"]
+    assert started == [sys.executable, [sys.executable, "-X", "utf8", "-I", "/usr/bin/pybuild", "ps"]]
+    # Never twice, whatever the interpreter makes of it.
+    monkeypatch.setattr(sys, "_xoptions", {"utf8": True})
+    monkeypatch.setattr(os, "execv", pytest.fail)
+    monkeypatch.setattr(cli, "_leave", lambda status: started.append(status))
+    monkeypatch.setattr(sys, "argv", ["pybuild", "--version"])
+    cli.main()
+    assert started[-1] == 0
 
 
 def test_the_reference_is_up_to_date() -> None:
